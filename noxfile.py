@@ -1,0 +1,111 @@
+"""What is checked, and how. `nox -l` lists it; what stands behind `--` goes on to the tool."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import chain
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2026.8.10"  # from there on it looks behind the shims of pyenv
+nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # skipped, and said so; under CI, too
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROJECT = PYPROJECT["project"]
+
+# Those that we promise, and the one that runs this: a machine may have no other.
+PROMISED = nox.project.python_versions(PYPROJECT)
+PYTHONS = list(dict.fromkeys([*PROMISED, "{}.{}".format(*sys.version_info)]))
+
+# A shim of pyenv answers only for the versions that are switched on: switch on all that are installed.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ.setdefault("PYENV_VERSION", ":".join(path.name for path in PYENV.glob("versions/3.*")))
+
+# Percent of the branches, and of what. The pure modules and who may come in: nothing there goes untested.
+COVERAGE = {
+    97: ["src/jackfield/*"],
+    100: [
+        "src/jackfield/_audience.py",
+        "src/jackfield/_dispatch.py",
+        "src/jackfield/_log.py",
+        "src/jackfield/_outbox.py",
+        "src/jackfield/_pump.py",
+        "src/jackfield/_state.py",
+        "src/jackfield/_wire.py",
+        "plugins/jackfield_auth/*",
+    ],
+}
+
+
+def install(session: nox.Session, *groups: str, constraint: Path | None = None) -> None:
+    """Put the working copy with all its extras and these dependency groups into the session."""
+    limits = ["--constraint", str(constraint)] if constraint else []
+    session.install("-e", ".[all]", *nox.project.dependency_groups(PYPROJECT, *groups), *limits)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The whole suite with its branch coverage; with arguments for pytest, those tests, unmeasured."""
+    install(session, "test")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("coverage", "run", "-m", "pytest")
+    for percent, files in COVERAGE.items():
+        session.run("coverage", "report", f"--fail-under={percent}", f"--include={','.join(files)}")
+
+
+@nox.session(python=PROMISED[0])
+def minimums(session: nox.Session) -> None:
+    """The suite on the oldest Python with the oldest dependencies that pyproject.toml allows."""
+    oldest = Path(session.create_tmp(), "oldest.txt")
+    oldest.write_text("\n".join(lower_bounds()))
+    install(session, "test", constraint=oldest)
+    session.run("pytest", *session.posargs)
+
+
+def lower_bounds() -> list[str]:
+    """Every `name>=version` of the dependencies and the extras as `name==version`."""
+    lines = chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    return [
+        f"{requirement.name}=={bound.version}"
+        for requirement in map(Requirement, lines)
+        for bound in requirement.specifier
+        if bound.operator == ">="
+    ]
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """mypy and pyright, both strict, over src, plugins and examples."""
+    install(session, "typing")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: the rules, then the format. `ruff check --fix` and `ruff format` put most of it right."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Every file in examples/, run by its test."""
+    install(session, "test")
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A server, three clients, two workspaces, and every frame as it arrives."""
+    session.install(".[serve,trio]")
+    session.run("python", "-m", "jackfield.cli.demo", *session.posargs)

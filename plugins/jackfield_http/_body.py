@@ -1,0 +1,92 @@
+"""What a publisher sends, read strictly: every wrong field is named, none is guessed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from jackfield import Audience, Channel, Everyone, Post, ServerEvent, Users, valid_id
+from jackfield.errors import Fault, InvalidEvent
+
+__all__ = ["read_posts"]
+
+MAX_EVENTS = 100
+KEYS = {"type", "data", "to", "except_users", "id"}
+
+Structure = Callable[[str, object, str], ServerEvent]
+"""(type, data, path) → the event; raises InvalidEvent with every wrong field."""
+
+
+def read_posts(body: bytes, structure: Structure) -> list[Post]:
+    """The posts of a request's body. Raises InvalidEvent with all its faults."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidEvent(faults=[Fault("$", "expected JSON")]) from None
+    if not isinstance(content, dict):
+        raise InvalidEvent(faults=[Fault("$", "expected an object")])
+    if "events" not in content:
+        return _read([("$", content)], structure)
+    events = content["events"]
+    faults = [Fault(f"$.{key}", "not known beside events") for key in content if key != "events"]
+    if not isinstance(events, list) or not 1 <= len(events) <= MAX_EVENTS:
+        faults.append(Fault("$.events", f"expected an array of 1 to {MAX_EVENTS} events"))
+    if faults:
+        raise InvalidEvent(faults=faults)
+    return _read([(f"$.events[{n}]", event) for n, event in enumerate(events)], structure)
+
+
+def _read(items: list[tuple[str, Any]], structure: Structure) -> list[Post]:
+    posts, faults = [], []
+    for path, item in items:
+        try:
+            posts.append(_post(path, item, structure))
+        except InvalidEvent as refused:
+            faults += refused.faults
+    if faults:
+        raise InvalidEvent(faults=faults)
+    return posts
+
+
+def _post(path: str, item: Any, structure: Structure) -> Post:
+    if not isinstance(item, dict):
+        raise InvalidEvent(faults=[Fault(path, "expected an object")])
+    # A misspelt except_users would show an event to those whom it must not reach.
+    faults = [Fault(f"{path}.{key}", "not known") for key in item if key not in KEYS]
+    event: ServerEvent | None = None
+    try:
+        event = structure(item.get("type"), item.get("data"), path)
+    except InvalidEvent as refused:
+        faults += refused.faults
+    to: Audience | None = None
+    if "to" in item:
+        to = _audience(item["to"])
+        if to is None:
+            faults.append(Fault(f"{path}.to", 'expected "everyone", {"channel": id} or {"users": [id, …]}'))
+    except_users = item.get("except_users", [])
+    if not _ids(except_users):
+        faults.append(Fault(f"{path}.except_users", "expected an array of ids"))
+    id = item.get("id")
+    if "id" in item and not (isinstance(id, str) and valid_id(id)):
+        faults.append(Fault(f"{path}.id", "expected an id: 1 to 128 of A-Z a-z 0-9 . _ : @ -"))
+    if faults or event is None:
+        raise InvalidEvent(faults=faults)
+    return Post(event, to, tuple(except_users), id)
+
+
+def _audience(to: Any) -> Audience | None:
+    match to:
+        case "everyone":
+            return Everyone()
+        case {"channel": str(id)} if len(to) == 1 and valid_id(id):
+            return Channel(id)
+        case {"users": list(ids)} if len(to) == 1 and ids and _ids(ids):
+            return Users(*ids)
+        case _:
+            return None
+
+
+def _ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(id, str) and valid_id(id) for id in value)

@@ -1,0 +1,130 @@
+"""Who is there: `online` while somebody sits at one of a user's connections, `away` while nobody does, `offline` a
+grace after the last one ended. Each transition is decided with the roster's change that causes it, and so published
+once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from jackfield import Attendance, ClientEvent, ServerEvent, Session, State, Transaction, Workspace, before, hookimpl, on
+from jackfield.events import PresenceUpdated, Status
+
+__all__ = ["Presence", "PresenceSet"]
+
+PRESENCE = State("presence", str)
+"""user → online or away; who is offline has none"""
+LINGER = State("presence.linger", bool)
+"""users without a connection, until the grace is over"""
+
+
+class PresenceSet(ClientEvent, type="presence"):
+    """Somebody says whether he is there."""
+
+    status: Literal["online", "away"]
+
+
+def _seconds(_: object, field: attrs.Attribute[float], value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{field.name} must not be negative")
+
+
+@attrs.define(eq=False)
+class Presence:
+    """`grace` seconds after his last connection ended a user is offline, and `away_after` seconds after his last
+    event on any of them he is away; a `ping` is no event. With `client_status` a client may say so itself, and what
+    it said stands until it says otherwise."""
+
+    grace: float = attrs.field(default=20.0, validator=_seconds, metadata={"unit": "seconds"})
+    away_after: float = attrs.field(default=600.0, validator=_seconds, metadata={"unit": "seconds"})
+    client_status: bool = False
+    name: str = "presence"
+    _active: WeakKeyDictionary[Session, float] = attrs.field(factory=WeakKeyDictionary, init=False, repr=False)
+    _said: WeakKeyDictionary[Session, str] = attrs.field(factory=WeakKeyDictionary, init=False, repr=False)
+
+    @hookimpl
+    def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:
+        return (PresenceSet,) if self.client_status else ()
+
+    # --- decided with the roster
+
+    @hookimpl
+    async def roster_changed(
+        self, transaction: Transaction, user_id: str, after: Attendance, cause: str
+    ) -> Sequence[ServerEvent] | None:
+        if after.connections:
+            await transaction.update(LINGER, user_id, lambda _: False)
+            return await self._become(transaction, user_id, "away" if after.idle == after.connections else "online")
+        if cause == "revoked" or self.grace == 0:
+            await transaction.update(LINGER, user_id, lambda _: False)
+            return await self._become(transaction, user_id, "offline")
+        await transaction.update(LINGER, user_id, lambda _: True, due=self.grace)
+        return None
+
+    @hookimpl
+    async def cell_due(self, transaction: Transaction, state: str, key: str) -> Sequence[ServerEvent] | None:
+        return await self._become(transaction, key, "offline") if state == LINGER.name else None
+
+    @staticmethod
+    async def _become(transaction: Transaction, user_id: str, status: Status) -> Sequence[ServerEvent] | None:
+        remembered = "" if status == "offline" else status
+        changed = await transaction.update(PRESENCE, user_id, lambda _: remembered)
+        return [PresenceUpdated(user_id, status)] if changed else None
+
+    # --- asked
+
+    @hookimpl
+    async def presence_of(self, workspace: Workspace) -> Mapping[str, Status]:
+        statuses = await workspace.all(PRESENCE)
+        return {user_id: "away" if status == "away" else "online" for user_id, status in statuses.items()}
+
+    @hookimpl
+    async def initial_state(self, session: Session) -> object:
+        statuses = await self.presence_of(session.workspace)
+        return [{"user_id": user_id, "status": status} for user_id, status in statuses.items()]
+
+    # --- is somebody there?
+
+    @hookimpl
+    async def session_opened(self, session: Session) -> None:
+        self._active[session] = session.workspace.app.clock.monotonic()
+        self._look_later(session, self.away_after)
+
+    @hookimpl
+    async def session_closed(self, session: Session) -> None:
+        self._active.pop(session, None)
+
+    @before(ClientEvent)
+    async def active(self, session: Session, event: ClientEvent) -> None:
+        self._active[session] = session.workspace.app.clock.monotonic()
+        if session.idle and session not in self._said and not isinstance(event, PresenceSet):
+            await session.set_idle(False)
+            self._look_later(session, self.away_after)
+
+    @on(PresenceSet, optional=True)
+    async def said(self, session: Session, event: PresenceSet) -> None:
+        if event.status == "away":
+            self._said[session] = event.status
+        else:
+            self._said.pop(session, None)
+            if session.idle:
+                self._look_later(session, self.away_after)
+        await session.set_idle(event.status == "away")
+
+    def _look_later(self, session: Session, seconds: float) -> None:
+        session.workspace.app.call_later(seconds, self._look, session)
+
+    def _look(self, session: Session) -> None:
+        """Re-armed only when it falls due: an event costs a look at the clock, not a timer."""
+        active = self._active.get(session)
+        if active is None or session.idle:
+            return
+        app = session.workspace.app
+        left = active + self.away_after - app.clock.monotonic()
+        if left > 0:
+            self._look_later(session, left)
+        else:
+            app.start_soon(session.set_idle, True)

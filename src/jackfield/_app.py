@@ -1,0 +1,173 @@
+"""The application: what a host makes, starts and mounts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from starlette.routing import Router, WebSocketRoute
+
+from jackfield import _redact, hookspecs
+from jackfield._asgi import Edge, deny
+from jackfield._clock import Clock, Deadline, SystemClock, Timer
+from jackfield._memory import MemoryEngine
+from jackfield._node import Node
+from jackfield._plugins import Plugins
+from jackfield._roster import SYSTEM
+from jackfield._settings import SHIPPED, Settings, from_environment
+from jackfield._workspace import Workspace
+from jackfield.engine import Engine, EngineError
+from jackfield.errors import ConfigurationError, Fault, InvalidEvent
+from jackfield.events import ServerEvent
+
+if TYPE_CHECKING:
+    from jackfield._registry import Registry
+
+__all__ = ["Jackfield"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NOT_STARTED = (
+    "jackfield was not started: pass lifespan=realtime.lifespan to your application, "
+    'or "async with realtime.lifespan():" in your own.'
+)
+
+
+class Jackfield:
+    """A realtime application, to be mounted in yours: `app.mount("/", realtime)`.
+
+    `plugins` in the order in which they decide. `engine` keeps what connections, restarts and nodes share: the memory
+    of this process by default. `settings` are the numbers; `clock` is for tests. Raises ConfigurationError, in one
+    line, for what is wired wrongly.
+    """
+
+    def __init__(
+        self,
+        *plugins: object,
+        engine: Engine | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.engine: Engine = engine or MemoryEngine()
+        self.clock: Clock = clock or SystemClock()
+        self.plugins = Plugins(plugins)
+        self._running: Node | None = None
+        routes = [route for call in self.plugins.calls("register_routes") for route in call.function(self)]
+        edge = WebSocketRoute("/ws/{workspace_id}", Edge(self._started))
+        self._router = Router([edge, *routes], default=self._nowhere, lifespan=self.lifespan)
+
+    @classmethod
+    def from_environ(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        plugins: tuple[str, ...] = SHIPPED,
+        clock: Clock | None = None,
+    ) -> Jackfield:
+        """What `jackfield serve` serves: the shipped plugins, set by `JACKFIELD_…` variables.
+
+        `plugins` are names of entry points of the group `jackfield`. Raises ConfigurationError for an unknown
+        variable, a bad value, or one that is missing.
+        """
+        settings, built, engine = from_environment(os.environ if environ is None else environ, plugins)
+        return cls(*built, engine=cast("Engine", engine), settings=settings, clock=clock)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI: `/ws/{workspace_id}`, and what plugins route."""
+        if scope["type"] == "websocket":
+            self._started()
+        await self._router(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Everything runs inside of it: pass it to the host, or enter it in the host's own.
+
+        Raises EngineUnavailable when the engine cannot be reached, and what a plugin's `lifespan` raises.
+        """
+        if self._running is not None:
+            raise ConfigurationError("jackfield was started twice: one lifespan is enough.")
+        _redact.install()
+        self._running = Node(self, self.engine, self.settings, self.clock, self.plugins)
+        try:
+            async with self._running.run():
+                yield
+        finally:
+            self._running = None
+
+    # --- what hosts and plugins use
+
+    def workspace(self, id: str) -> Workspace:
+        """The workspace of that id; there need be nothing in it."""
+        return Workspace(self, id)
+
+    @property
+    def events(self) -> Registry:
+        """Every event that is registered: type → class."""
+        return self.plugins.registry
+
+    def structure(self, type: object, data: object, path: str = "$") -> ServerEvent:
+        """The event that somebody else's JSON means, as the HTTP API takes it: one that may be published.
+
+        Nothing is coerced. Raises InvalidEvent, whose `faults` name every wrong field below `path`.
+        """
+        event = self.events.get(type) if isinstance(type, str) else None
+        if event is None or not issubclass(event, ServerEvent) or not self.events.publishable(event):
+            raise InvalidEvent(faults=[Fault(f"{path}.type", "expected the type of a server event")])
+        return self.node.wire.structure(event, data, f"{path}.data")
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The living nodes of this application, as of the last look a few seconds ago."""
+        return self.node.roster.nodes
+
+    async def ask(self, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask a hook of the verb *first*: `await app.ask(presence_of, workspace)`. None when no plugin answers."""
+        if hookspecs.verbs.get(question.__name__) != "first":
+            raise TypeError(f"{question.__name__} is no question; those that are: presence_of, channels_of, …")
+        calls = self.plugins.calls(question.__name__)
+        return cast("T", await self.node.dispatcher.first(calls, *args, *kwargs.values()))
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run a coroutine function beside everything else until it returns, or the application ends. A crash is in
+        the log, and ends nothing else."""
+        self.node.start_soon(function, *args)
+
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Timer:
+        """Call a plain function in so many seconds, by the application's clock. It must not block. Returns what
+        cancels it."""
+        return self.node.timers.call_later(seconds, lambda: function(*args))
+
+    async def ready(self) -> bool:
+        """Whether it takes connections now: it runs, is not ending, and its engine answers."""
+        node = self._running
+        if node is None or node.closing:
+            return False
+        try:
+            with Deadline(node.timers, self.settings.hook_timeout):
+                await self.engine.read(SYSTEM)
+        except (EngineError, TimeoutError):
+            return False
+        return True
+
+    @property
+    def node(self) -> Node:
+        """What runs between the start and the end of the lifespan; the core's own. Raises ConfigurationError outside
+        of it."""
+        return self._started()
+
+    def _started(self) -> Node:
+        if self._running is None:
+            raise ConfigurationError(NOT_STARTED)
+        return self._running
+
+    @staticmethod
+    async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await deny(scope, send, 404, {})
+            return
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})

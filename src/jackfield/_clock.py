@@ -1,0 +1,120 @@
+"""Time, injected: what jackfield does at a moment, it does by one of these, so that a test can turn the hands.
+
+`Timers` is the one heap of a node: a timer costs a push, and a deadline round a call is a timer that cancels a scope.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Clock", "Deadline", "SystemClock", "Timer", "Timers"]
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; for how long."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since 1970; for stamps and expiry."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class SystemClock:
+    """The machine's."""
+
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+class Timer:
+    """A call that is still to come."""
+
+    __slots__ = ("call", "when")
+
+    def __init__(self, when: float, call: Callable[[], object] | None) -> None:
+        self.when = when
+        self.call = call
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when
+
+    def cancel(self) -> None:
+        """It will not be called. Without effect when it has been."""
+        self.call = None
+
+
+class Timers:
+    """Every local deadline of a node, on one heap with one sleeping task."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._heap: list[Timer] = []
+        self._sleep: anyio.CancelScope | None = None
+        self._until = float("inf")
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call it, synchronously, in so many seconds; it must not raise and must not block."""
+        timer = Timer(self.clock.monotonic() + seconds, call)
+        heapq.heappush(self._heap, timer)
+        if timer.when < self._until and self._sleep is not None:
+            self._sleep.cancel()
+        return timer
+
+    async def run(self) -> None:
+        """Call what falls due, until cancelled."""
+        heap = self._heap
+        while True:
+            while heap and (heap[0].call is None or heap[0].when <= self.clock.monotonic()):
+                if (call := heapq.heappop(heap).call) is not None:
+                    call()
+            with anyio.CancelScope() as self._sleep:
+                if heap:
+                    self._until = heap[0].when
+                    await self.clock.sleep(max(0.0, self._until - self.clock.monotonic()))
+                else:
+                    self._until = float("inf")
+                    await anyio.sleep_forever()
+            self._sleep = None
+
+
+class Deadline:
+    """`with Deadline(timers, 5):` raises TimeoutError when its body took longer. About a third of what a scope with a
+    deadline of its own costs, and it obeys the injected clock."""
+
+    __slots__ = ("_scope", "_seconds", "_timer", "_timers")
+
+    def __init__(self, timers: Timers, seconds: float) -> None:
+        self._timers = timers
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._scope = anyio.CancelScope()
+        self._timer = self._timers.call_later(self._seconds, self._scope.cancel)
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._timer.cancel()
+        swallowed = self._scope.__exit__(kind, error, traceback)
+        if self._scope.cancelled_caught:
+            raise TimeoutError
+        return swallowed

@@ -1,0 +1,427 @@
+"""How something happens: what an event changes, what follows from it and its place in the log are one commit, or
+nothing.
+
+Whatever waits for a workspace is decided one after the other on one overlay and committed together: one trip to the
+engine for all of it, and no conflicts inside a node. On a conflict with another node everything is decided again.
+Whoever comes first leads and commits for those who wait; nobody needs a task for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+import attrs
+
+from jackfield._audience import Audience, Users, topics
+from jackfield._clock import Clock, Deadline, Timers
+from jackfield._log import REVOKED, Head, sight_of
+from jackfield._state import Overlay, Transaction
+from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable
+from jackfield.errors import UnknownAudience
+from jackfield.events import ServerEvent
+
+if TYPE_CHECKING:
+    from jackfield._dispatch import Call, Dispatcher
+    from jackfield._plugins import Plugins
+    from jackfield._wire import Wire
+    from jackfield._workspace import Workspace
+
+__all__ = ["Commits", "Decision", "Post", "Posted", "Receipt", "Revocation", "as_posts"]
+
+logger = logging.getLogger("jackfield")
+
+COMMIT_WITHIN = 3.0
+PATIENT_AFTER = 8
+PAUSE = 0.02
+TOGETHER = 256
+NESTING = 8
+
+
+@attrs.frozen
+class Post:
+    """An event to publish. `to` replaces the audience that is derived; `id` makes repeating it harmless."""
+
+    event: ServerEvent
+    to: Audience | None = None
+    except_users: Collection[str] = ()
+    id: str | None = None
+
+
+@attrs.frozen
+class Receipt:
+    """What became of a post. `position` is its place in the log, for durable events; `published` is False where it
+    changed nothing, or had been published before."""
+
+    id: str
+    position: int | None
+    published: bool
+
+
+def as_posts(events: ServerEvent | Post | Iterable[ServerEvent | Post] | None) -> list[Post]:
+    """What a hook returned to be published: events, or posts where it says to whom."""
+    if events is None:
+        return []
+    if isinstance(events, ServerEvent | Post):
+        events = (events,)
+    return [event if isinstance(event, Post) else Post(event) for event in events]
+
+
+class Posted(NamedTuple):
+    """An event that is in the log now."""
+
+    event: ServerEvent
+    position: int
+
+
+Decision = Callable[[Transaction], Awaitable[Sequence[Post]]]
+"""What to publish, given what the workspace holds; reads and writes through the transaction, and may run again."""
+
+
+class Revocation(ServerEvent, type=REVOKED):
+    """Ends a user's connections; stands in the log, and reaches no client."""
+
+    user_id: str
+    since: float
+
+
+class _Plan(NamedTuple):
+    """What one post came to: a draft (by number), its own or that of the same id before it; or where it stands
+    already."""
+
+    id: str
+    draft: int | None
+    own: bool
+    stands: int | None
+    lasting: bool
+
+    def receipt(self, committed: Committed) -> Receipt:
+        position = self.stands if self.draft is None else committed.first + self.draft
+        return Receipt(self.id, position if self.lasting else None, self.own)
+
+
+class _Unit:
+    """One decision that waits for its commit."""
+
+    __slots__ = ("decide", "done", "error", "leads", "plans", "receipts", "wake")
+
+    def __init__(self, decide: Decision) -> None:
+        self.decide = decide
+        self.plans: list[_Plan] = []
+        self.receipts: list[Receipt] = []
+        self.error: Exception | None = None
+        self.leads = False
+        self.done = False
+        self.wake: anyio.Event | None = None
+
+    async def wait(self) -> None:
+        """Until it is done, or is to lead."""
+        self.wake = anyio.Event()
+        await self.wake.wait()
+
+    def rouse(self) -> None:
+        if self.wake is not None:
+            self.wake.set()
+
+    def finish(self, committed: Committed) -> None:
+        self.receipts = [plan.receipt(committed) for plan in self.plans]
+        self.done = True
+        self.rouse()
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.done = True
+        self.rouse()
+
+    def outcome(self) -> list[Receipt]:
+        if self.error is not None:
+            raise self.error
+        return self.receipts
+
+
+class _Row:
+    """Those who wait for a workspace; `led` while one of them commits for all."""
+
+    __slots__ = ("led", "units")
+
+    def __init__(self) -> None:
+        self.units: deque[_Unit] = deque()
+        self.led = False
+
+
+class _Drafted(NamedTuple):
+    event: ServerEvent
+    draft: Draft
+
+
+class Commits:
+    """Every decision of a node, workspace by workspace."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        plugins: Plugins,
+        wire: Wire,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        timers: Timers,
+        *,
+        seen: Callable[[str], tuple[int, str]],
+        posted: Callable[[str, Sequence[Posted]], None],
+        due: Callable[[float], None],
+    ) -> None:
+        self._engine = engine
+        self._plugins = plugins
+        self._wire = wire
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._timers = timers
+        self._seen = seen
+        self._posted = posted
+        self._due = due
+        self._audience_of = plugins.calls("audience_of")
+        self._before: dict[type[ServerEvent], tuple[Call, ...]] = {}
+        self._rows: dict[str, deque[_Unit]] = {}
+
+    async def decide(self, workspace: Workspace, decision: Decision) -> list[Receipt]:
+        """Commit a decision; returns when the engine has it. Raises what the decision or a hook raised, or
+        EngineUnavailable when the outcome is unknown."""
+        unit = _Unit(decision)
+        row = self._rows.setdefault(workspace.id, _Row())
+        row.units.append(unit)
+        if row.led:
+            try:
+                await unit.wait()
+            except BaseException:
+                if unit in row.units:
+                    row.units.remove(unit)
+                if unit.leads:  # it was to lead from here on, and cannot
+                    self._hand_over(workspace.id, row)
+                raise
+        if not unit.done:
+            row.led = True
+            try:
+                while not unit.done:
+                    await self._round(workspace, row, unit)
+            finally:
+                self._hand_over(workspace.id, row)
+        return unit.outcome()
+
+    def _hand_over(self, workspace_id: str, row: _Row) -> None:
+        if row.units:
+            row.units[0].leads = True
+            row.units[0].rouse()
+        else:
+            row.led = False
+            del self._rows[workspace_id]
+
+    # --- one commit
+
+    async def _round(self, workspace: Workspace, row: _Row, leader: _Unit) -> None:
+        """Decide all that waits, and commit it."""
+        units = [row.units.popleft() for _ in range(min(len(row.units), TOGETHER))]
+        try:
+            committed, drafted = await self._commit(workspace, units)
+        except Exception as error:
+            for unit in units:
+                unit.fail(error)
+            return
+        except BaseException:  # cancelled: the one who led goes, the others are decided by the next
+            row.units.extendleft(unit for unit in reversed(units) if unit is not leader)
+            raise
+        for unit in units:
+            unit.finish(committed)
+        if drafted:
+            self._posted(workspace.id, [Posted(d.event, committed.first + i) for i, d in enumerate(drafted)])
+
+    async def _commit(self, workspace: Workspace, units: Sequence[_Unit]) -> tuple[Committed, list[_Drafted]]:
+        overlay = Overlay(self._engine, workspace.id, self._clock.time())
+        known: dict[str, int | None] = {}
+        give_up = self._clock.monotonic() + COMMIT_WITHIN
+        tries = 0
+        while True:
+            drafted: list[_Drafted] = []
+            taken: dict[str, int | None] = {}
+            with Deadline(self._timers, COMMIT_WITHIN):
+                for unit in units:
+                    await self._decide(workspace, unit, overlay, known, taken, drafted)
+            silent = [id for id, draft in taken.items() if draft is None]
+            if not drafted and not overlay.writes and not silent:
+                return Committed(1, 0, overlay.now), drafted
+            seen, seen_id = self._seen(workspace.id)
+            commit = Commit(
+                seen=seen,
+                seen_id=seen_id,
+                expected=overlay.expected,
+                cells=tuple(overlay.writes.values()),
+                drafts=tuple(d.draft for d in drafted),
+                ids=silent,
+            )
+            # Cancelling whoever leads must not leave those who wait without an answer.
+            with anyio.CancelScope(shield=True):
+                try:
+                    with Deadline(self._timers, COMMIT_WITHIN):
+                        outcome = await self._engine.commit(workspace.id, commit)
+                except TimeoutError:
+                    raise EngineUnavailable("the engine took too long") from None
+            if not isinstance(outcome, Conflict):
+                for cell in commit.cells:
+                    if cell.due is not None:
+                        self._due(cell.due)
+                return outcome, drafted
+            known.update(outcome.known)
+            overlay.again(outcome.cells, outcome.now)
+            tries += 1
+            if self._clock.monotonic() >= give_up:
+                raise EngineUnavailable("other nodes changed the same cells again and again")
+            if tries >= PATIENT_AFTER:
+                await self._clock.sleep(random.random() * PAUSE)  # no secret
+
+    async def _decide(
+        self,
+        workspace: Workspace,
+        unit: _Unit,
+        overlay: Overlay,
+        known: dict[str, int | None],
+        taken: dict[str, int | None],
+        drafted: list[_Drafted],
+    ) -> None:
+        """One unit, all of it or nothing. What it raises is its own outcome; what it read is compared all the same."""
+        mark, drafts, ids = overlay.mark(), len(drafted), dict(taken)
+        unit.plans, unit.error = [], None
+        transaction = Transaction(workspace, overlay)
+        try:
+            for post in await unit.decide(transaction):
+                unit.plans.append(await self._plan(transaction, overlay, post, known, taken, drafted))
+        except EngineUnavailable:
+            raise
+        except Exception as error:  # raised again where the unit was submitted
+            unit.error = error
+            overlay.back_to(mark)
+            del drafted[drafts:]
+            taken.clear()
+            taken.update(ids)
+
+    async def _plan(
+        self,
+        transaction: Transaction,
+        overlay: Overlay,
+        post: Post,
+        known: dict[str, int | None],
+        taken: dict[str, int | None],
+        drafted: list[_Drafted],
+    ) -> _Plan:
+        id = post.id or secrets.token_hex(12)
+        if id in known:
+            return _Plan(id, None, False, known[id], post.event.__event__.delivery.kind == "durable")
+        if id in taken:
+            number = taken[id]
+            return _Plan(id, number, False, None, number is not None and drafted[number].draft.lasting)
+        mark = overlay.mark()
+        outcome = await self._settle(transaction, post.event, post.to, None, 0)
+        if not outcome:
+            overlay.back_to(mark)
+            if post.id is not None:
+                taken[id] = None
+            return _Plan(id, None, False, None, False)
+        now = self._clock.time()
+        workspace_id = transaction.workspace.id
+        for number, (event, audience, moves_sight) in enumerate(outcome):
+            if number == 0 and post.except_users:
+                audience = audience - Users(*post.except_users)
+            draft = self._draft(
+                id if number == 0 else secrets.token_hex(12), event, audience, moves_sight, workspace_id, now
+            )
+            if number == 0:
+                taken[id] = len(drafted)
+            drafted.append(_Drafted(event, draft))
+        number = taken[id]
+        assert number is not None, "it has just been drafted"
+        return _Plan(id, number, True, None, drafted[number].draft.lasting)
+
+    def _draft(
+        self, id: str, event: ServerEvent, audience: Audience, moves_sight: bool, workspace_id: str, now: float
+    ) -> Draft:
+        delivery = event.__event__.delivery
+        if isinstance(event, Revocation):
+            head = Head(REVOKED, audience, "control", (event.user_id, event.since))
+            return Draft(id, head.dump(), b"", lasting=True)
+        head = Head(
+            event.__event__.type,
+            audience,
+            delivery.kind,
+            delivery.key_of(event) if delivery.kind == "latest" else (),
+            sight_of(event) if moves_sight else None,
+        )
+        text = self._wire.encode(event, workspace_id, now)
+        return Draft(id, head.dump(), text.encode(), lasting=delivery.kind == "durable")
+
+    # --- who sees it, who decides, what follows
+
+    async def _settle(
+        self, transaction: Transaction, event: ServerEvent, to: Audience | None, cause: Audience | None, depth: int
+    ) -> list[tuple[ServerEvent, Audience, bool]]:
+        """An event and what follows from it, each with its audience; empty where it changes nothing."""
+        if depth > NESTING:
+            raise RecursionError(f"{event.__event__.type} follows from itself; look at its @before hooks")
+        audience = to
+        if audience is None and cause is None:
+            audience = await self._ask(transaction, event)
+        if audience is None:
+            audience = event.audience()
+        if audience is None:  # what follows goes where its cause went, unless it says itself
+            audience = cause
+        if audience is None:
+            raise UnknownAudience(f"nobody says who sees {event.__event__.type}")
+        if event.__event__.delivery.kind == "durable" and topics(audience):
+            raise ValueError(
+                f"{event.__event__.type} is durable, and a topic ends with its connections; make it latest(…)"
+            )
+        transaction.audience, transaction.moves_sight = audience, True
+        ahead: list[Post] = []
+        behind: list[Post] = []
+        for call in self._calls(type(event)):
+            verdict = await self._dispatcher.decide(call, transaction, event)
+            if verdict is None:
+                continue
+            posts = as_posts(verdict)
+            place = next((n for n, other in enumerate(posts) if type(other.event) is type(event)), None)
+            if place is None:
+                return await self._follow(transaction, [*ahead, *posts], audience, depth)
+            ahead += posts[:place]
+            event = posts[place].event
+            behind += posts[place + 1 :]
+        moves_sight = transaction.moves_sight
+        # Lasting ones first: a thread's numbers stand directly behind the reply, whatever the order of the plugins.
+        behind.sort(key=lambda post: post.event.__event__.delivery.kind != "durable")
+        return [
+            *await self._follow(transaction, ahead, audience, depth),
+            (event, audience, moves_sight),
+            *await self._follow(transaction, behind, audience, depth),
+        ]
+
+    async def _follow(
+        self, transaction: Transaction, posts: Sequence[Post], cause: Audience, depth: int
+    ) -> list[tuple[ServerEvent, Audience, bool]]:
+        settled = []
+        for post in posts:
+            settled += await self._settle(transaction, post.event, post.to, cause, depth + 1)
+        return settled
+
+    async def _ask(self, transaction: Transaction, event: ServerEvent) -> Audience | None:
+        for call in self._audience_of:
+            answer: Audience | None = await self._dispatcher.decide(call, transaction, event)
+            if answer is not None:
+                return answer
+        return None
+
+    def _calls(self, event: type[ServerEvent]) -> tuple[Call, ...]:
+        calls = self._before.get(event)
+        if calls is None:
+            calls = self._before[event] = () if event is Revocation else self._plugins.before(event)
+        return calls

@@ -1,0 +1,305 @@
+"""Who is connected here: workspaces, their connections and indexes, and the one dispatcher that the engine's feed runs.
+
+A record comes back from the engine in its place in the order. Here its sight is folded into the indexes, its audience
+looked up in them, and its frame queued for the pump; nothing of that waits. What an index loses, it loses in one step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+
+from jackfield._audience import Audience, resolve
+from jackfield._log import REVOKED, Head, Sight
+from jackfield._outbox import Frame
+from jackfield._pump import Lane, Line, Pump
+from jackfield.engine import Arrived, Engine, Feed, Lost, Record
+from jackfield.errors import CloseCode
+
+if TYPE_CHECKING:
+    from jackfield._session import Session
+
+__all__ = ["Entry", "Hub", "Room"]
+
+logger = logging.getLogger("jackfield")
+
+RECENT = 256
+"""Records that a workspace keeps at hand for connections that read their way up."""
+
+TURN = 64
+"""Records that such a connection reads at a time."""
+
+_NOBODY: frozenset[Line] = frozenset()
+
+
+class Entry(NamedTuple):
+    """A record, with its head read once for all who need it."""
+
+    record: Record
+    head: Head
+
+    def frame(self) -> Frame:
+        """As it goes out."""
+        head, record = self.head, self.record
+        return Frame(record.body.decode(), type=head.type, kind=head.kind, key=head.key, position=record.position)
+
+
+class Room:
+    """A workspace in which somebody is connected to this node. An `Index` of its live connections."""
+
+    def __init__(self, workspace_id: str) -> None:
+        self.id = workspace_id
+        self.sessions: set[Session] = set()
+        """All of them, those that still read their way up too."""
+        self.position = 0
+        self.newest = (0, "")
+        self.lane = Lane()
+        self.recent: deque[Entry] = deque(maxlen=RECENT)
+        self.opened = anyio.Event()
+        self._everyone: set[Line] = set()
+        self._all_channels: set[Line] = set()
+        self._channels: dict[str, set[Line]] = {}
+        self._users: dict[str, set[Line]] = {}
+        self._topics: dict[str, set[Line]] = {}
+        self._owners: dict[Line, Session] = {}
+        self._by_id: dict[str, Line] = {}
+        self._asked: Audience | None = None
+        self._answer: tuple[Line, ...] = ()
+
+    # --- the index
+
+    def everyone(self) -> Set[Line]:
+        return self._everyone
+
+    def channel(self, channel_id: str) -> Set[Line]:
+        found = self._channels.get(channel_id, _NOBODY)
+        return found | self._all_channels if self._all_channels else found
+
+    def user(self, user_id: str) -> Set[Line]:
+        return self._users.get(user_id, _NOBODY)
+
+    def topic(self, name: str) -> Set[Line]:
+        return self._topics.get(name, _NOBODY)
+
+    def connection(self, connection_id: str) -> Set[Line]:
+        line = self._by_id.get(connection_id)
+        return _NOBODY if line is None else frozenset((line,))
+
+    def recipients(self, audience: Audience) -> tuple[Line, ...]:
+        """Who it names now. The very same object as before where nothing moved, so that the pump sees neighbours."""
+        if audience != self._asked:
+            self._asked, self._answer = audience, tuple(resolve(audience, self))
+        return self._answer
+
+    # --- who stands in it
+
+    def seat(self, session: Session) -> None:
+        """From here on it is live."""
+        line = session.line
+        self._asked = None
+        self._everyone.add(line)
+        self._owners[line] = session
+        self._by_id[session.id] = line
+        _add(self._users, session.user_id, line)
+        if session.sees_all:
+            self._all_channels.add(line)
+        for channel_id in session.channels:
+            _add(self._channels, channel_id, line)
+        for name in session.topics:
+            _add(self._topics, name, line)
+
+    def unseat(self, session: Session) -> None:
+        """Out of every index, in one step. Harmless where it is in none."""
+        line = session.line
+        if line not in self._owners:
+            return
+        self._asked = None
+        self._everyone.discard(line)
+        del self._owners[line]
+        self._by_id.pop(session.id, None)
+        _discard(self._users, session.user_id, line)
+        self._all_channels.discard(line)
+        for channel_id in session.channels:
+            _discard(self._channels, channel_id, line)
+        for name in session.topics:
+            _discard(self._topics, name, line)
+
+    def watch(self, session: Session, name: str) -> None:
+        if session.line in self._owners:
+            self._asked = None
+            _add(self._topics, name, session.line)
+
+    def unwatch(self, session: Session, name: str) -> None:
+        self._asked = None
+        _discard(self._topics, name, session.line)
+
+    def see(self, sight: Sight) -> None:
+        """Somebody sees a channel that he did not."""
+        self._asked = None
+        for line in tuple(self._everyone if sight.user_id is None else self.user(sight.user_id)):
+            self._owners[line].gain(sight.channel_id)
+            _add(self._channels, sight.channel_id, line)
+
+    def unsee(self, sight: Sight) -> None:
+        """Somebody does not see it any more."""
+        self._asked = None
+        seeing = self._channels.get(sight.channel_id, _NOBODY)
+        for line in tuple(seeing if sight.user_id is None else seeing & self.user(sight.user_id)):
+            self._owners[line].lose(sight.channel_id)
+            _discard(self._channels, sight.channel_id, line)
+
+
+def _add(index: dict[str, set[Line]], key: str, line: Line) -> None:
+    lines = index.get(key)
+    if lines is None:
+        index[key] = {line}
+    else:
+        lines.add(line)
+
+
+def _discard(index: dict[str, set[Line]], key: str, line: Line) -> None:
+    lines = index.get(key)
+    if lines is not None:
+        lines.discard(line)
+        if not lines:
+            del index[key]
+
+
+class Hub:
+    """All rooms of a node."""
+
+    def __init__(self, engine: Engine, pump: Pump) -> None:
+        self.rooms: dict[str, Room] = {}
+        self._engine = engine
+        self._pump = pump
+        self._feed: Feed | None = None
+
+    async def run(self) -> None:
+        """Dispatch what the feed brings, until cancelled."""
+        async with self._engine.feed() as self._feed:
+            for room in self.rooms.values():
+                self._feed.want(room.id, room.position)
+            async for news in self._feed:
+                if isinstance(news, Arrived):
+                    self.arrived(news.workspace, news.records)
+                else:
+                    self._lost(news)
+
+    # --- coming and going
+
+    async def enter(self, session: Session) -> Room:
+        """The room of its workspace, opened where it is the first one here. `leave` gives it back."""
+        workspace_id = session.workspace.id
+        room = self.rooms.get(workspace_id)
+        if room is None:
+            room = self.rooms[workspace_id] = Room(workspace_id)
+            room.sessions.add(session)
+            try:
+                snapshot = await self._engine.read(workspace_id)
+            except BaseException:
+                # Who waits for it opens it anew.
+                del self.rooms[workspace_id]
+                room.opened.set()
+                raise
+            room.position = room.lane.settled = snapshot.position
+            room.newest = (snapshot.lasting, snapshot.lasting_id)
+            if self._feed is not None:
+                self._feed.want(workspace_id, room.position)
+            room.opened.set()
+            return room
+        room.sessions.add(session)
+        try:
+            await room.opened.wait()
+        except BaseException:
+            self.leave(room, session)
+            raise
+        return room if self.rooms.get(workspace_id) is room else await self.enter(session)
+
+    def leave(self, room: Room, session: Session) -> None:
+        """It is gone; the last one closes the room."""
+        room.unseat(session)
+        room.sessions.discard(session)
+        if not room.sessions and self.rooms.get(room.id) is room:
+            del self.rooms[room.id]
+            if self._feed is not None:
+                self._feed.release(room.id)
+
+    # --- what happened
+
+    def arrived(self, workspace_id: str, records: Sequence[Record]) -> None:
+        """Records in their order; those that have been here before are passed over."""
+        room = self.rooms.get(workspace_id)
+        if room is None:
+            return
+        for record in records:
+            if record.position > room.position:
+                self._dispatch(room, Entry(record, Head.load(record.head)))
+
+    def _dispatch(self, room: Room, entry: Entry) -> None:
+        record, head = entry
+        room.position = record.position
+        room.recent.append(entry)
+        if record.lasting:
+            room.newest = (record.position, record.id)
+        sight = head.sight
+        if sight is not None and sight.gained:  # who comes is told too
+            room.see(sight)
+        if head.type == REVOKED:
+            self._revoke(room, head)
+            self._pump.settle(room.lane, record.position)
+        elif recipients := room.recipients(head.audience):
+            self._pump.put(room.lane, recipients, entry.frame())
+        else:
+            self._pump.settle(room.lane, record.position)
+        if sight is not None and not sight.gained:  # who goes is told still
+            room.unsee(sight)
+
+    @staticmethod
+    def _revoke(room: Room, head: Head) -> None:
+        user_id, since = head.key
+        for session in tuple(room.sessions):
+            if session.user_id == user_id and session.revoked_by(since):
+                session.end(CloseCode.REVOKED)
+
+    def _lost(self, news: Lost) -> None:
+        room = self.rooms.get(news.workspace)
+        if room is None:
+            return
+        logger.warning("the log of workspace %s went back; its clients connect anew", room.id)
+        room.position, room.newest = news.position, (0, "")
+        room.recent.clear()
+        for session in tuple(room.sessions):
+            session.end(CloseCode.RESTART)
+
+    def seen(self, workspace_id: str) -> tuple[int, str]:
+        """The newest lasting record that this node knows of."""
+        room = self.rooms.get(workspace_id)
+        return (0, "") if room is None else room.newest
+
+    def after_fan_out(self, workspace_id: str, position: int, call: Callable[[], object]) -> None:
+        """Call it when the record at `position` has been handed to everybody here; at once where nobody is."""
+        room = self.rooms.get(workspace_id)
+        if room is None:
+            call()
+        else:
+            self._pump.afterwards(room.lane, position, call)
+
+    # --- reading up
+
+    async def between(self, room: Room, after: int, upto: int) -> Sequence[Entry]:
+        """At most a turn's records of (after, upto], from those at hand or else from the engine.
+
+        Raises Trimmed when they are no longer kept.
+        """
+        recent = room.recent
+        if recent and recent[0].record.position <= after + 1:
+            first = after + 1 - recent[0].record.position
+            # Positions have no holes, so a place is a subtraction; where the node missed passing ones it is not.
+            if recent[-1].record.position - recent[0].record.position == len(recent) - 1:
+                return [recent[n] for n in range(first, min(first + TURN, first + upto - after, len(recent)))]
+        records = await self._engine.records(room.id, after, upto, TURN)
+        return [Entry(record, Head.load(record.head)) for record in records]

@@ -1,0 +1,256 @@
+"""What runs between the start and the end of a lifespan: one node of an application."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from jackfield._clock import Clock, Deadline, Timers
+from jackfield._commit import Commits, Post, Posted, as_posts
+from jackfield._dispatch import Call, Dispatcher
+from jackfield._hub import Hub
+from jackfield._pump import Pump
+from jackfield._roster import LEASES, SYSTEM, Roster
+from jackfield._state import Transaction, falls_due, forget
+from jackfield._wire import Wire
+from jackfield.engine import Due, Engine, EngineError, History
+from jackfield.errors import CloseCode
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from jackfield._app import Jackfield
+    from jackfield._plugins import Plugins
+    from jackfield._session import Session
+    from jackfield._settings import Settings
+    from jackfield._workspace import Workspace
+    from jackfield.events import ClientEvent, ServerEvent
+
+__all__ = ["Node"]
+
+logger = logging.getLogger("jackfield")
+
+RESTART_AFTER = 1.0
+LOOK_EVERY = 1.0
+DUE_AT_ONCE = 100
+
+
+class Node:
+    """The parts, put together; each knows only those that it is given."""
+
+    def __init__(self, app: Jackfield, engine: Engine, settings: Settings, clock: Clock, plugins: Plugins) -> None:
+        self.app = app
+        self.engine = engine
+        self.settings = settings
+        self.clock = clock
+        self.sessions: set[Session] = set()
+        self.closing = False
+        self.timers = Timers(clock)
+        self.dispatcher = Dispatcher(self.timers, settings.hook_timeout)
+        self.wire = Wire(
+            plugins.registry,
+            max_bytes=settings.max_event_bytes,
+            strict_error_codes=settings.strict_error_codes,
+        )
+        self.pump = Pump(clock, self.timers, write_timeout=settings.write_timeout)
+        self.hub = Hub(engine, self.pump)
+        self.commits = Commits(
+            engine,
+            plugins,
+            self.wire,
+            self.dispatcher,
+            clock,
+            self.timers,
+            seen=self.hub.seen,
+            posted=self._posted,
+            due=self._due_at,
+        )
+        self.roster = Roster(
+            engine,
+            self.commits,
+            self.dispatcher,
+            plugins.calls("roster_changed"),
+            clock,
+            app.workspace,
+            lease=settings.node_lease,
+            limit=settings.connections_per_user,
+            token_lifetime=settings.revoked_for,
+        )
+        self.authenticate = plugins.calls("authenticate")
+        self.channels_of = plugins.calls("channels_of")
+        self.session_opened = plugins.calls("session_opened")
+        self.session_closed = plugins.calls("session_closed")
+        self.initial_state = plugins.calls("initial_state")
+        self._cell_due = plugins.calls("cell_due")
+        self._lifespan = plugins.calls("lifespan")
+        self._client: dict[type[ClientEvent], tuple[tuple[Call, ...], tuple[Call, ...]]] = {
+            event: (plugins.before(event), plugins.on(event)) for event in plugins.registry.client().values()
+        }
+        self._observers: dict[type[ServerEvent], tuple[Call, ...]] = {
+            event: calls for event in plugins.registry.server().values() if (calls := plugins.on(event))
+        }
+        self._observed: dict[str, deque[ServerEvent]] = {}
+        self._tasks: TaskGroup | None = None
+        self._next_look = math.inf
+        self._looking: anyio.CancelScope | None = None
+        self._left = anyio.Event()
+
+    def client_hooks(self, event: type[ClientEvent]) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
+        """Who decides about a client's event, and who handles it."""
+        return self._client[event]
+
+    # --- life
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Start; and end in order: connections first, then the plugins, then the lease and the engine."""
+        settings = self.settings
+        history = History(settings.history_events, settings.history_bytes, settings.history_age)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.engine.open(history, self.clock))
+            # The one task group of an application. It is entered and left by the task that holds the lifespan.
+            tasks = self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(tasks.cancel_scope.cancel)
+            self.pump.start(tasks)
+            for name, service in (("timers", self.timers.run), ("feed", self.hub.run), ("due cells", self._look)):
+                tasks.start_soon(self._supervise, name, service, name=f"jackfield {name}")
+            await self.roster.start()
+            tasks.start_soon(self._supervise, "roster", self.roster.run, name="jackfield roster")
+            stack.push_async_callback(self._give_back)
+            await self.dispatcher.wrap(stack, self._lifespan, self.app)
+            stack.push_async_callback(self._end_sessions)
+            yield
+
+    async def _end_sessions(self) -> None:
+        self.closing = True
+        for session in tuple(self.sessions):
+            session.end(CloseCode.RESTART)
+        try:
+            with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.drain_timeout):
+                while self.sessions:
+                    self._left = anyio.Event()
+                    await self._left.wait()
+        except TimeoutError:
+            logger.warning("%d connections did not end in time", len(self.sessions))
+
+    async def _give_back(self) -> None:
+        try:
+            with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.drain_timeout):
+                await self.roster.stop()
+        except (EngineError, TimeoutError) as error:
+            logger.warning("this node's lease could not be given back: %s", error)
+
+    def entered(self, session: Session) -> None:
+        """A connection is being served."""
+        self.sessions.add(session)
+
+    def left(self, session: Session) -> None:
+        """It is no longer."""
+        self.sessions.discard(session)
+        self._left.set()
+
+    async def _supervise(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        """A service of ours that fails is begun anew; it must not take the host's application with it."""
+        while True:
+            try:
+                await service()
+            except Exception:
+                logger.exception("%s failed and is begun anew", name)
+                await self.clock.sleep(RESTART_AFTER)
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run it beside everything else; if it fails, that is in the log."""
+        if self._tasks is None:
+            raise RuntimeError("the application has not been started")
+
+        async def guarded() -> None:
+            try:
+                await function(*args)
+            except Exception:
+                name = getattr(function, "__qualname__", repr(function))
+                self.dispatcher.faults[name] += 1
+                logger.exception("%s, started by start_soon, failed", name)
+
+        self._tasks.start_soon(guarded)
+
+    # --- observers
+
+    def _posted(self, workspace_id: str, posted: Sequence[Posted]) -> None:
+        """What this process published is told to observers once it has been handed to everybody here."""
+        for event, position in posted:
+            if type(event) in self._observers:
+                self.hub.after_fan_out(workspace_id, position, lambda event=event: self._tell(workspace_id, event))  # type: ignore[misc]
+
+    def _tell(self, workspace_id: str, event: ServerEvent) -> None:
+        waiting = self._observed.get(workspace_id)
+        if waiting is not None:
+            waiting.append(event)
+        else:
+            self._observed[workspace_id] = deque((event,))
+            self.start_soon(self._observe, self.app.workspace(workspace_id))
+
+    async def _observe(self, workspace: Workspace) -> None:
+        """One event after the other, so that observers see a workspace's events in their order."""
+        waiting = self._observed[workspace.id]
+        try:
+            while waiting:
+                event = waiting.popleft()
+                await self.dispatcher.notify(self._observers[type(event)], workspace, event)
+        finally:
+            del self._observed[workspace.id]
+
+    # --- cells whose time has come
+
+    def _due_at(self, when: float) -> None:
+        if when < self._next_look and self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self) -> None:
+        """Ask the engine what is due. What this node wrote is looked at when it is; each second, what others left
+        behind."""
+        while True:
+            try:
+                due, later = await self.engine.due(DUE_AT_ONCE)
+                settled = [await self._settle(cell) for cell in due]
+            except EngineError as error:
+                self.roster.out_of_touch()
+                logger.warning("the engine did not say what is due: %s", error)
+                settled, later = [False], None
+            if settled and all(settled):
+                continue
+            with anyio.CancelScope() as self._looking:
+                now = self.clock.time()
+                wait = LOOK_EVERY if settled or later is None else min(LOOK_EVERY, max(0.0, later - now))
+                self._next_look = now + wait
+                await self.clock.sleep(wait)
+            self._looking = None
+
+    async def _settle(self, cell: Due) -> bool:
+        """Whether it will not come again at once."""
+        workspace_id, key, _ = cell
+        if workspace_id == SYSTEM and key.table == LEASES.name:
+            return await self.roster.lease_due(key)
+
+        async def decide(transaction: Transaction) -> Sequence[Post]:
+            if not await falls_due(transaction, key):
+                return ()
+            posts: list[Post] = []
+            for call in self._cell_due:
+                posts += as_posts(await self.dispatcher.decide(call, transaction, key.table, key.field))
+            forget(transaction, key)
+            return posts
+
+        try:
+            await self.commits.decide(self.app.workspace(workspace_id), decide)
+        except EngineError:
+            raise
+        except Exception:
+            logger.exception("cell %s of %s is due, and nobody could say what follows", key, workspace_id)
+            return False
+        return True

@@ -1,0 +1,265 @@
+"""One pluggy manager an application: names, order, colours, and the errors that stop start-up.
+
+pluggy keeps the hook table. What it would let pass in silence (a method that looks like a hook and is none, a plain
+function where a coroutine is awaited, two plugins in one chair) is refused here, in one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from types import FunctionType
+from typing import Any
+
+import pluggy
+
+from jackfield import hookspecs
+from jackfield._dispatch import Call
+from jackfield._registry import Registry
+from jackfield.errors import ConfigurationError
+from jackfield.events import ClientEvent, Event, ServerEvent
+from jackfield.hookspecs import MARK, PROJECT, Marker
+
+__all__ = ["Plugins"]
+
+_serving: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
+"""Every plugin object that has an application, by identity. A plugin keeps state, so two applications must not share
+one."""
+
+
+class _Manager(pluggy.PluginManager):
+    """pluggy, told which method implements which hook."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if (markers := _markers(plugin, name)) is not None:
+            return pluggy.HookimplOpts(
+                wrapper=False,
+                hookwrapper=False,
+                optionalhook=markers[0].optional,
+                tryfirst=False,
+                trylast=False,
+                specname=markers[0].hook,
+            )
+        return super().parse_hookimpl_opts(plugin, name)
+
+
+class Plugins:
+    """The plugins of one application, in the order of the list."""
+
+    def __init__(self, plugins: Sequence[object]) -> None:
+        self.names: list[str] = []
+        self.objects: dict[str, object] = {}
+        self.registry = Registry()
+        self._manager = _Manager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        for plugin in plugins:
+            self._seat(plugin)
+        for name, plugin in self.objects.items():
+            for event in self._registered(plugin):
+                self.registry.add(name, event)
+        self._manager.add_hookspecs(_EventSpecs(self.registry))
+        for name, plugin in self.objects.items():
+            self._scan(name, plugin)
+        for name in reversed(self.names):  # pluggy calls the last registered first; the list is the order
+            self._manager.register(self.objects[name], name)
+        for hook, remedy in _REQUIRED.items():
+            if not self.calls(hook):
+                raise ConfigurationError(f"nobody answers {hook}. {remedy}")
+        _serving.update((id(plugin), plugin) for plugin in plugins)
+
+    # --- what the rest of the core asks
+
+    def calls(self, hook: str) -> tuple[Call, ...]:
+        """Who implements a hook, in the order of the list."""
+        return tuple(call for _, call in sorted(self._calls(hook), key=lambda pair: pair[0]))
+
+    def before(self, event: type[Event]) -> tuple[Call, ...]:
+        """Who decides about an event: `@before(E)` and `@before(ClientEvent or ServerEvent)`, in one order."""
+        return self._about("before", event)
+
+    def on(self, event: type[Event]) -> tuple[Call, ...]:
+        """Who acts on an event, or observes it."""
+        return self._about("on", event)
+
+    def hooks(self) -> list[str]:
+        """Every hook there is, by name."""
+        return sorted(name for name in vars(self._manager.hook) if not name.startswith("_"))
+
+    def _about(self, side: str, event: type[Event]) -> tuple[Call, ...]:
+        kind = "client_event" if issubclass(event, ClientEvent) else "server_event"
+        pairs = [*self._calls(f"{side}_{event.__event__.name}"), *self._calls(f"{side}_{kind}")]
+        return tuple(call for _, call in sorted(pairs, key=lambda pair: pair[0]))
+
+    def _calls(self, hook: str) -> list[tuple[int, Call]]:
+        caller = getattr(self._manager.hook, hook, None)
+        if caller is None or caller.spec is None:
+            return []
+        given = caller.spec.argnames
+        return [
+            (
+                self.names.index(implementation.plugin_name),
+                Call(
+                    implementation.plugin_name, hook, _taking(implementation.function, given, implementation.argnames)
+                ),
+            )
+            for implementation in reversed(caller.get_hookimpls())
+        ]
+
+    # --- start-up
+
+    def _seat(self, plugin: object) -> None:
+        if isinstance(plugin, type):
+            raise ConfigurationError(f"{plugin.__qualname__} is a class. Pass an object: {plugin.__qualname__}(…).")
+        name = getattr(plugin, "name", None)
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ConfigurationError(f'{_path(plugin)} has no name. Give it one: name: str = "polls" (a-z, 0-9, _).')
+        if (seated := self.objects.get(name)) is not None:
+            raise ConfigurationError(
+                f'two plugins are called "{name}": {_path(seated)} and {_path(plugin)}. '
+                "Leave one out, or give one another name=."
+            )
+        if _serving.get(id(plugin)) is plugin:
+            raise ConfigurationError(f'plugin "{name}" already serves another application. Make a second object.')
+        self.names.append(name)
+        self.objects[name] = plugin
+
+    @staticmethod
+    def _registered(plugin: object) -> Iterable[type[Event]]:
+        register = getattr(plugin, "register_events", None)
+        return register() if register is not None and hasattr(register, f"{PROJECT}_impl") else ()
+
+    def _scan(self, name: str, plugin: object) -> None:
+        """Refuse, in our words, what pluggy would refuse in its own or not see at all."""
+        specs = {hook: getattr(self._manager.hook, hook).spec for hook in self.hooks()}
+        for attribute, function in _methods(plugin):
+            markers = _markers(plugin, attribute)
+            marked = hasattr(function, f"{PROJECT}_impl")
+            if markers is None and not marked:
+                self._refuse_unmarked(name, attribute, specs)
+                continue
+            if len(markers or ()) + marked > 1:
+                raise ConfigurationError(
+                    f'plugin "{name}": {attribute} is marked twice. One method hears one event; write a second method.'
+                )
+            hook = markers[0].hook if markers else attribute
+            if hook not in specs:
+                if markers is None:
+                    raise ConfigurationError(f'plugin "{name}": {_no_hook(attribute, specs)}')
+                if markers[0].optional:
+                    continue
+                raise ConfigurationError(_no_owner(name, markers[0], self.registry))
+            self._check_signature(name, attribute, function, hook, specs[hook])
+
+    @staticmethod
+    def _refuse_unmarked(name: str, attribute: str, specs: dict[str, Any]) -> None:
+        if attribute.startswith(("on_", "before_")):
+            if attribute not in specs:
+                raise ConfigurationError(f'plugin "{name}": {_no_hook(attribute, specs)}')
+            side, _, event = attribute.partition("_")
+            raise ConfigurationError(
+                f'plugin "{name}": {attribute} looks like a hook and is not marked. '
+                f"Write @{side}({_camel(event)}) above it, or rename it."
+            )
+        if attribute in hookspecs.verbs:
+            raise ConfigurationError(
+                f'plugin "{name}": {attribute} looks like a hook and is not marked. '
+                "Write @hookimpl above it, or rename it."
+            )
+
+    @staticmethod
+    def _check_signature(name: str, attribute: str, function: Callable[..., Any], hook: str, spec: Any) -> None:
+        parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+        given = ", ".join(spec.argnames) or "none"
+        for parameter in parameters:
+            if parameter.name not in spec.argnames and parameter.default is parameter.empty:
+                listed = ", ".join(p.name for p in parameters)
+                raise ConfigurationError(
+                    f'plugin "{name}": {attribute}({listed}): {hook} has no argument "{parameter.name}"; it gives {given}.'
+                )
+        asynchronous = inspect.iscoroutinefunction(spec.function)
+        if asynchronous and not inspect.iscoroutinefunction(function):
+            raise ConfigurationError(f'plugin "{name}": {attribute} must be "async def"; {hook} is asynchronous.')
+        if not asynchronous and inspect.iscoroutinefunction(function):
+            raise ConfigurationError(f'plugin "{name}": {attribute} must be "def"; {hook} is synchronous.')
+
+
+_REQUIRED = {
+    "authenticate": "Add TokenAuth(verify=…) or JWTAuth(…), or implement authenticate in a plugin of yours.",
+    "channels_of": "Add Members(), or OpenWorkspace() where everyone sees everything, "
+    "or implement channels_of from your database.",
+}
+
+
+class _EventSpecs:
+    """A namespace with the specification of each event's two hooks, which is what pluggy reads."""
+
+    def __init__(self, registry: Registry) -> None:
+        specification = pluggy.HookspecMarker(PROJECT)
+
+        async def client_hook(session: object, event: object) -> None: ...
+        async def before_server_hook(transaction: object, event: object) -> None: ...
+        async def on_server_hook(workspace: object, event: object) -> None: ...
+
+        def specify(name: str, template: FunctionType) -> None:
+            function = FunctionType(template.__code__, template.__globals__, name)
+            setattr(self, name, specification(function))
+
+        for kind in ("client_event", *(e.__event__.name for e in registry.hookable() if issubclass(e, ClientEvent))):
+            specify(f"before_{kind}", client_hook)  # type: ignore[arg-type]
+            specify(f"on_{kind}", client_hook)  # type: ignore[arg-type]
+        for kind in ("server_event", *(e.__event__.name for e in registry.hookable() if issubclass(e, ServerEvent))):
+            specify(f"before_{kind}", before_server_hook)  # type: ignore[arg-type]
+            specify(f"on_{kind}", on_server_hook)  # type: ignore[arg-type]
+
+
+def _methods(plugin: object) -> list[tuple[str, Callable[..., Any]]]:
+    found = []
+    for attribute in dir(type(plugin)):
+        function = inspect.getattr_static(type(plugin), attribute)
+        function = getattr(function, "__func__", function)  # static and class methods
+        if isinstance(function, FunctionType) and not attribute.startswith("__"):
+            found.append((attribute, function))
+    return found
+
+
+def _markers(plugin: object, attribute: str) -> tuple[Marker, ...] | None:
+    function = inspect.getattr_static(type(plugin), attribute, None)
+    return getattr(getattr(function, "__func__", function), MARK, None)
+
+
+def _taking(function: Callable[..., Any], given: Sequence[str], wanted: Sequence[str]) -> Callable[..., Any]:
+    """The function, taking all that the hook gives although it wants only some of it."""
+    if tuple(wanted) == tuple(given):
+        return function
+    places = [given.index(name) for name in wanted]
+    return lambda *args: function(*[args[place] for place in places])
+
+
+def _path(plugin: object) -> str:
+    return f"{type(plugin).__module__}.{type(plugin).__qualname__}"
+
+
+def _camel(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _no_hook(attribute: str, specs: dict[str, Any]) -> str:
+    near = get_close_matches(attribute, specs, 1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return f"{attribute} is no hook. {hint}(jackfield hooks lists all)"
+
+
+def _no_owner(name: str, marker: Marker, registry: Registry) -> str:
+    event = marker.event
+    if "__event__" not in vars(event):
+        return f'plugin "{name}": {event.__name__} names no type. Write class {event.__name__}(…, type="poll.vote").'
+    type = event.__event__.type
+    if type in registry:
+        return f'plugin "{name}": {type} is jackfield\'s own and has no hooks.'
+    return (
+        f'plugin "{name}": nobody registers {type}. Add its plugin, or write '
+        f"@{marker.side}({event.__name__}, optional=True)."
+    )

@@ -1,0 +1,479 @@
+"""One connection: what hooks hold of it, the receive loop, heartbeat and expiry.
+
+It has no task of its own but the server's. Events of one connection are handled one after the other in the receive loop
+itself: that is the backpressure. Whoever wants it to end says so (`end`) and it is out of every index at once; the
+loop then closes and returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from jackfield._audience import AllChannels, includes
+from jackfield._clock import Deadline, Timer
+from jackfield._outbox import Frame, Outbox
+from jackfield._pump import BEHIND, GONE, SENDING, Line
+from jackfield._wire import PING, PONG, Incoming, Ref, Rejected
+from jackfield.engine import EngineError, Trimmed
+from jackfield.errors import CloseCode, InvalidEvent, InvalidToken, RateLimited, Refused, UnknownEvent
+from jackfield.events import Ack, Hello, Ping, ServerEvent
+
+if TYPE_CHECKING:
+    from jackfield._handshake import Principal
+    from jackfield._hub import Entry, Room
+    from jackfield._node import Node
+    from jackfield._workspace import Workspace
+
+__all__ = ["Session"]
+
+logger = logging.getLogger("jackfield")
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+CLOSE_WITHIN = 2.0
+STRIKES = 20
+STRIKES_WITHIN = 60.0
+EXCESS_FOR = 60.0
+EXCESS_GAP = 10.0
+
+_PONG = Frame(PONG, type="pong")
+
+
+class _End(Exception):
+    """The receive loop ends the connection, after an answer perhaps."""
+
+    def __init__(self, code: CloseCode, reason: str | None = None) -> None:
+        self.code = code
+        self.reason = reason
+
+
+class Session:
+    """A connection of a user to a workspace, as hooks hold it. It hashes by identity, so a plugin may keep what it
+    knows of one in a `WeakKeyDictionary`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_excess",
+        "_expiry",
+        "_heard",
+        "_heartbeat",
+        "_limited",
+        "_node",
+        "_pings",
+        "_room",
+        "_scope",
+        "_strikes",
+        "_tokens_at",
+        "channels",
+        "id",
+        "idle",
+        "line",
+        "opened",
+        "opened_at",
+        "principal",
+        "sees_all",
+        "topics",
+        "workspace",
+    )
+
+    def __init__(self, node: Node, workspace: Workspace, principal: Principal, send: Send) -> None:
+        settings = node.settings
+        self.id = secrets.token_hex(12)
+        """The connection's own id, `connection_id` in `hello`."""
+        self.workspace = workspace
+        """The workspace that it is connected to."""
+        self.principal = principal
+        """Who it belongs to."""
+        self.idle = False
+        """Whether nobody is there; see `set_idle`."""
+        self.opened = False
+        self.opened_at = node.clock.time()
+        self.channels: set[str] = set()
+        self.sees_all = False
+        self.topics: set[str] = set()
+        self.line = Line(self, send, Outbox(settings.outbox_events, settings.outbox_bytes), principal.expires_at)
+        self._node = node
+        self._room: Room | None = None
+        self._scope = anyio.CancelScope()
+        self._closing: tuple[int, str, Refused | None] | None = None
+        self._heard = node.clock.monotonic()
+        self._heartbeat: Timer | None = None
+        self._expiry: Timer | None = None
+        self._strikes: deque[tuple[float, int]] = deque()
+        self._pings = float(settings.ping_burst)
+        self._tokens_at = self._heard
+        self._limited = self._excess = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} of {self.user_id} in {self.workspace.id}>"
+
+    # --- what hooks use
+
+    @property
+    def user_id(self) -> str:
+        """Whose it is."""
+        return self.principal.user_id
+
+    def sees(self, channel_id: str) -> bool:
+        """Whether its user sees a channel now."""
+        return self.sees_all or channel_id in self.channels
+
+    def watches(self, topic: str) -> bool:
+        """Whether it watches a topic."""
+        return topic in self.topics
+
+    def watch(self, topic: str) -> None:
+        """Get what is published to `Topic(topic)`, until `unwatch` or the end of the connection."""
+        if topic not in self.topics:
+            self.topics.add(topic)
+            if self._room is not None:
+                self._room.watch(self, topic)
+
+    def unwatch(self, topic: str) -> None:
+        """Get it no longer."""
+        if topic in self.topics:
+            self.topics.discard(topic)
+            if self._room is not None:
+                self._room.unwatch(self, topic)
+
+    async def send(self, event: ServerEvent) -> None:
+        """Send it to this connection alone; it waits behind what is queued, and is not in the log."""
+        delivery = event.__event__.delivery
+        key = delivery.key_of(event) if delivery.kind == "latest" else ()
+        text = self._node.wire.encode(event, self.workspace.id, self._node.clock.time())
+        self._node.pump.offer(self.line, Frame(text, type=event.__event__.type, kind=delivery.kind, key=key))
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
+        """End it by a close code; nothing more is delivered. `reason` is a constant, at most 123 bytes."""
+        self.end(code, reason)
+
+    async def set_idle(self, idle: bool) -> None:
+        """Say whether somebody is there. `roster_changed` hears of it."""
+        if idle != self.idle:
+            self.idle = idle
+            await self._node.roster.idle(self)
+
+    async def renew(self, principal: Principal) -> None:
+        """Go on under a fresh token. What was missed since the old one expired follows first; if that is no longer
+        kept, the connection ends 4004. Raises InvalidToken for somebody else's."""
+        if principal.user_id != self.user_id:
+            raise InvalidToken
+        self.principal = principal
+        self.line.expires = float("inf") if principal.expires_at is None else principal.expires_at
+        self._arm_expiry()
+        if self.line.gate & BEHIND and not self.expired:
+            await self._node.pump.drain(self.line)
+            await self._catch_up()
+
+    # --- what the core uses
+
+    @property
+    def expired(self) -> bool:
+        """Whether its token has run out: it gets nothing."""
+        return self.line.expires <= self._node.clock.time()
+
+    def revoked_by(self, since: float) -> bool:
+        """Whether a revocation at `since` is meant for it."""
+        issued_at = self.principal.issued_at
+        return (self.opened_at if issued_at is None else issued_at) <= since
+
+    def gain(self, channel_id: str) -> None:
+        self.channels.add(channel_id)
+
+    def lose(self, channel_id: str) -> None:
+        self.channels.discard(channel_id)
+
+    def broken(self) -> None:
+        """Its socket is gone; the receive loop will hear of it."""
+        self.line.gate |= GONE
+        if self._room is not None:
+            self._room.unseat(self)
+
+    def overrun(self) -> None:
+        """It does not read what it gets."""
+        self._node.pump.stuck += bool(self.line.gate & SENDING)
+        self.end(CloseCode.SLOW)
+
+    def end(self, code: int, reason: str | None = None, error: Refused | None = None) -> None:
+        """Out of every index now; its own task closes it. The first to say so is heard."""
+        if self._closing is None:
+            known = CloseCode(code) if code in CloseCode._value2member_map_ else None
+            self._closing = (code, reason or (known.reason if known else ""), error)
+        self.broken()
+        self.line.outbox.clear()
+        self._scope.cancel()
+
+    # --- its life
+
+    async def enter(self, channels: Callable[[], Awaitable[Collection[str]]]) -> None:
+        """Into the roster and the room, not yet live: a position, and what its user sees there.
+
+        Raises Unauthorized, Revoked, RateLimited or EngineUnavailable; `leave` is owed in any case.
+        """
+        node = self._node
+        self._room = room = await node.hub.enter(self)
+        # The answer is at least as new as this position, and what happened behind it is folded in again: that is
+        # harmless.
+        asked_at = room.position
+        seen = await channels()
+        self.sees_all = isinstance(seen, AllChannels)
+        self.channels = set(seen)
+        await node.roster.open(self)
+        upto = (await node.engine.read(room.id)).position
+        self.line.position = asked_at
+        while self.line.position < upto:
+            entries = await node.hub.between(room, self.line.position, upto)
+            for entry in entries:
+                self._fold(entry)
+            self.line.position = entries[-1].record.position if entries else upto
+
+    async def leave(self) -> None:
+        """Out of everything. The part that others could see has no await in it."""
+        for timer in (self._heartbeat, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        self.line.gate |= GONE
+        room, self._room = self._room, None
+        if room is not None:
+            self._node.hub.leave(room, self)
+        await self._node.roster.close(self)
+
+    async def run(self, receive: Receive) -> int:
+        """From `hello` to the end; returns the close code."""
+        code = 1006
+        with self._scope:
+            try:
+                await self._open()
+                code = await self._listen(receive)
+            except _End as end:
+                await self._flush()
+                self.end(end.code, end.reason)
+        if self._closing is not None:
+            code = self._closing[0]
+            await self._close(*self._closing)
+        return code
+
+    async def _open(self) -> None:
+        node = self._node
+        self.opened = True
+        await node.dispatcher.notify(node.session_opened, self)
+        try:
+            state = dict(await node.dispatcher.collect(node.initial_state, self))
+        except Exception as error:
+            logger.error("the initial state could not be made", exc_info=error)
+            await self._answer(node.wire.error(None, None, node.clock.time()), "error")
+            raise _End(CloseCode.INTERNAL) from None
+        hello = Hello(
+            connection_id=self.id,
+            user_id=self.user_id,
+            heartbeat_interval_ms=round(node.settings.heartbeat_interval * 1000),
+            limits={"max_event_bytes": node.settings.max_event_bytes},
+            state=state,
+        )
+        text = node.wire.encode(hello, self.workspace.id, node.clock.time())
+        await node.pump.send_now(self.line, Frame(text, type="hello"))
+        self._heard = node.clock.monotonic()
+        self._heartbeat = node.timers.call_later(node.settings.heartbeat_timeout, self._listen_for_life)
+        self._arm_expiry()
+        if not self.expired:
+            await node.pump.drain(self.line)
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Read up to the end of the log, and go live there with no await between the last look and the flip."""
+        line, room, node = self.line, self._room, self._node
+        while room is not None and not line.gate & GONE and not self.expired:
+            if line.position >= room.position:
+                # It may be ahead of the dispatcher by what was committed a moment ago: that comes by, and passes it
+                # over.
+                node.pump.go_live(line)
+                room.seat(self)
+                return
+            try:
+                entries = await node.hub.between(room, line.position, room.position)
+            except Trimmed:
+                raise _End(CloseCode.EXPIRED) from None
+            for entry in entries:
+                await self._read_up(entry)
+            if not entries:  # the rest of them were passing, and are gone
+                line.position = room.position
+
+    async def _read_up(self, entry: Entry) -> None:
+        """One record, as it would have come: who gains sight sees it, who loses sight sees it still."""
+        sight = entry.head.sight
+        if sight is not None and sight.gained:
+            self._fold(entry)
+        if entry.head.kind != "control" and includes(entry.head.audience, self):
+            await self._node.pump.send_now(self.line, entry.frame())
+        if sight is not None and not sight.gained:
+            self._fold(entry)
+        self.line.position = entry.record.position
+
+    def _fold(self, entry: Entry) -> None:
+        sight = entry.head.sight
+        if sight is not None and sight.user_id in (None, self.user_id):
+            (self.gain if sight.gained else self.lose)(sight.channel_id)
+
+    # --- receiving
+
+    async def _listen(self, receive: Receive) -> int:
+        monotonic = self._node.clock.monotonic
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return message.get("code") or 1005
+            text = message.get("text")
+            if text is None:
+                raise _End(CloseCode.UNSUPPORTED)
+            self._heard = monotonic()
+            if text == PING:
+                await self._ping(None)
+            else:
+                await self._hear(text)
+
+    async def _hear(self, text: str) -> None:
+        wire = self._node.wire
+        if wire.too_big(text):
+            await self._refuse(InvalidEvent(f"$: expected at most {wire.max_bytes} bytes"), None, strike=False)
+            raise _End(CloseCode.TOO_BIG)
+        try:
+            incoming = wire.decode(text, self.workspace.id)
+        except Rejected as rejected:
+            await self._refuse(rejected.refused, rejected.ref)
+            return
+        if isinstance(incoming.event, Ping):
+            await self._ping(incoming.ref)
+        else:
+            await self._handle(incoming)
+
+    async def _handle(self, incoming: Incoming) -> None:
+        event, ref = incoming
+        node = self._node
+        if self.expired and not event.__event__.when_expired:
+            await self._refuse(InvalidToken(), ref)
+            return
+        before, on = node.client_hooks(type(event))
+        failure: Exception | None
+        try:
+            event = await node.dispatcher.pipe(before, self, event)
+        except Exception as error:
+            failure = error
+        else:
+            failure = await node.dispatcher.act(on, self, event)
+        if isinstance(failure, Refused):
+            await self._refuse(failure, ref)
+        elif failure is not None:
+            if isinstance(failure, EngineError):
+                logger.warning("%s could not be handled: %s", event.__event__.type, failure)
+            await self._answer(node.wire.error(None, ref, node.clock.time()), "error")
+        elif ref is not None:
+            text = node.wire.encode(Ack(ref=ref), self.workspace.id, node.clock.time())
+            await self._answer(text, "ack")
+
+    async def _ping(self, ref: Ref) -> None:
+        settings, now = self._node.settings, self._heard
+        tokens = min(settings.ping_burst, self._pings + (now - self._tokens_at) * settings.ping_rate)
+        self._tokens_at = now
+        if tokens < 1:
+            self._pings = tokens
+            await self._refuse(RateLimited((1 - tokens) / settings.ping_rate), ref)
+            return
+        self._pings = tokens - 1
+        frame = _PONG if ref is None else Frame(self._node.wire.pong(ref), type="pong")
+        await self._node.pump.answer(self.line, frame)
+
+    # --- answering
+
+    async def _answer(self, text: str, type: str) -> None:
+        await self._node.pump.answer(self.line, Frame(text, type=type))
+
+    async def _refuse(self, refused: Refused, ref: Ref, *, strike: bool = True) -> None:
+        """Answer it, and count it: too many ends the connection."""
+        node = self._node
+        await self._answer(node.wire.error(refused, ref, node.clock.time()), "error")
+        if isinstance(refused, RateLimited):
+            self._count_excess(refused)
+        elif strike and isinstance(refused, InvalidEvent | UnknownEvent):
+            self._count_strike(1 if isinstance(refused, UnknownEvent) else 2)
+
+    def _count_strike(self, weight: int) -> None:
+        now, strikes = self._heard, self._strikes
+        strikes.append((now, weight))
+        while strikes[0][0] <= now - STRIKES_WITHIN:
+            strikes.popleft()
+        if sum(weight for _, weight in strikes) >= STRIKES:
+            raise _End(CloseCode.INVALID_EVENTS)
+
+    def _count_excess(self, refused: RateLimited) -> None:
+        """One stretch of excess lasts until nothing was refused for as long as an empty bucket takes to fill."""
+        now = self._heard
+        if now - self._limited > EXCESS_GAP:
+            self._excess = now
+        self._limited = now
+        if now - self._excess >= EXCESS_FOR:
+            raise _End(CloseCode.FLOODING, f"retry_after_ms={max(1, round(refused.retry_after * 1000))}")
+
+    # --- ending
+
+    async def _flush(self) -> None:
+        """Before an end of our own choosing, what waits goes out; unless somebody is stuck in it."""
+        try:
+            with Deadline(self._node.timers, CLOSE_WITHIN):
+                if not self.line.gate & (SENDING | GONE):
+                    await self._node.pump.drain(self.line)
+        except TimeoutError:
+            pass
+
+    async def _close(self, code: int, reason: str, error: Refused | None) -> None:
+        """The one send that may overlap another: on some servers it frees the stuck one."""
+        write, node = self.line.write, self._node
+        try:
+            with Deadline(node.timers, CLOSE_WITHIN):
+                if error is not None:
+                    text = node.wire.error(error, None, node.clock.time())
+                    await write({"type": "websocket.send", "text": text})
+                await write({"type": "websocket.close", "code": int(code), "reason": reason})
+        except Exception:  # whatever a server raises for a socket that is gone; or it took too long
+            logger.debug("a close frame could not be sent")
+
+    # --- deadlines
+
+    def _listen_for_life(self) -> None:
+        settings, node = self._node.settings, self._node
+        silence = node.clock.monotonic() - self._heard
+        if silence >= settings.heartbeat_timeout:
+            self.end(CloseCode.SILENT)
+        else:
+            self._heartbeat = node.timers.call_later(settings.heartbeat_timeout - silence, self._listen_for_life)
+
+    def _arm_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self.principal.expires_at is not None:
+            left = self.principal.expires_at - self._node.clock.time()
+            self._expiry = self._node.timers.call_later(max(0.0, left), self._expire)
+
+    def _expire(self) -> None:
+        """Delivery stops; a fresh token may come within the grace."""
+        node, expires_at = self._node, self.principal.expires_at
+        assert expires_at is not None, "armed only where there is an end"
+        left = expires_at - node.clock.time()
+        if left > 0:  # the wall clock was set back
+            self._arm_expiry()
+            return
+        if self._room is not None and not self.line.gate & BEHIND:
+            self._room.unseat(self)
+            node.pump.fall_behind(self.line, self._room.lane)
+        self._expiry = node.timers.call_later(max(0.0, left + self.principal.grace), self._expired_for_good)
+
+    def _expired_for_good(self) -> None:
+        self.end(CloseCode.EXPIRED, error=InvalidToken())

@@ -1,0 +1,232 @@
+"""What is remembered: typed cells over the engine, read and written inside one commit.
+
+A plugin declares `State("polls", Poll)` and gets, in every workspace, a `Poll` for each key. What it changes in a
+`Transaction` lands on an overlay; the commit compares everything that was read, and is decided again where that moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+import orjson
+from cattrs.preconf.orjson import make_converter
+
+from jackfield._audience import Audience, dump, load
+from jackfield.engine import Cell, Engine, Key
+
+if TYPE_CHECKING:
+    from jackfield._workspace import Workspace
+
+__all__ = ["Change", "Overlay", "State", "Transaction", "due_of", "falls_due", "forget"]
+
+T = TypeVar("T")
+_converter = make_converter()
+# A cell may remember an audience, as members do for what follows a message.
+_converter.register_structure_hook(Audience, lambda value, _: load(value))
+_converter.register_unstructure_hook(Audience, dump)
+
+DUE = b"@"
+"""A cell with a due time carries it in front of its value, so that moving the time moves what a commit compares. No
+JSON begins like this."""
+
+
+def due_of(value: bytes) -> float | None:
+    """When a stored cell falls due (wall clock, seconds)."""
+    return float(value[1 : value.index(b"\n")]) if value.startswith(DUE) else None
+
+
+class State(Generic[T]):
+    """A typed cell for each key, in every workspace.
+
+    `name` begins with the plugin's name; whoever takes a plugin's chair finds its cells by it. `type` is an attrs
+    class, a scalar or a collection of them, whatever cattrs can turn into JSON and back; a key that holds nothing
+    reads as `type()`, or as `default`. Keep cells small (a user, a message): every change writes the whole of one,
+    and two nodes that change the same one wait for each other.
+    """
+
+    def __init__(self, name: str, type: type[T], default: Callable[[], T] | None = None) -> None:
+        self.name = name
+        self.type = type
+        self._default = default or type
+        self._structure = _converter.get_structure_hook(type)
+        self._unstructure = _converter.get_unstructure_hook(type)
+
+    def __repr__(self) -> str:
+        return f"State({self.name!r})"
+
+    def of(self, part: str) -> State[T]:
+        """The same, in a table of its own: for what is read as a whole, such as the replies of one message."""
+        return State(f"{self.name}/{part}", self.type, self._default)
+
+    def default(self) -> T:
+        """What a key that holds nothing reads as."""
+        return self._default()
+
+    def load(self, value: bytes | None) -> T:
+        """A cell's value."""
+        if value is None:
+            return self._default()
+        if value.startswith(DUE):
+            value = value[value.index(b"\n") :]
+        loaded: T = self._structure(orjson.loads(value), self.type)
+        return loaded
+
+    def dump(self, value: T) -> bytes | None:
+        """A value's cell; None where it is what an empty cell reads as."""
+        if value == self._default():
+            return None
+        return orjson.dumps(self._unstructure(value))
+
+
+@attrs.frozen
+class Change(Generic[T]):
+    """What an update did. True when it did something."""
+
+    before: T
+    after: T
+
+    def __bool__(self) -> bool:
+        return bool(self.before != self.after)
+
+
+class Overlay:
+    """One commit in the making: what was read, which the commit will compare, and what is written on top.
+
+    `mark` and `back_to` undo the writes of a decision that came to nothing. What it read stays compared: that costs a
+    second try at worst, never a mistake.
+    """
+
+    def __init__(self, engine: Engine, workspace_id: str, now: float) -> None:
+        self.now = now
+        self.expected: dict[Key, bytes | None] = {}
+        self.writes: dict[Key, Cell] = {}
+        self._engine = engine
+        self._workspace_id = workspace_id
+        self._known: dict[Key, bytes | None] = {}
+        self._tables: dict[str, Mapping[str, bytes]] = {}
+        self._undo: list[tuple[Key, Cell | None]] = []
+
+    async def get(self, key: Key) -> bytes | None:
+        """A cell, as this commit would leave it."""
+        if (written := self.writes.get(key)) is not None:
+            return written.value
+        if key not in self.expected:
+            if key not in self._known:
+                self._known[key] = (await self._engine.read(self._workspace_id, (key,))).cells[key]
+            self.expected[key] = self._known[key]
+        return self.expected[key]
+
+    async def all(self, table: str) -> dict[str, bytes]:
+        """A whole table, as this commit would leave it. Its revision is compared."""
+        if table not in self._tables:
+            revision = Key(table, "")
+            snapshot = await self._engine.read(self._workspace_id, (revision,), (table,))
+            self._tables[table] = snapshot.tables[table]
+            self.expected[revision] = snapshot.cells[revision]
+        rows = dict(self._tables[table])
+        for key, cell in self.writes.items():
+            if key.table == table:
+                if cell.value is None:
+                    rows.pop(key.field, None)
+                else:
+                    rows[key.field] = cell.value
+        return rows
+
+    def put(self, cell: Cell) -> None:
+        """Write or delete."""
+        self._undo.append((cell.key, self.writes.get(cell.key)))
+        self.writes[cell.key] = cell
+
+    def mark(self) -> int:
+        """A point to come back to."""
+        return len(self._undo)
+
+    def back_to(self, mark: int) -> None:
+        """Undo what was written since."""
+        while len(self._undo) > mark:
+            key, cell = self._undo.pop()
+            if cell is None:
+                del self.writes[key]
+            else:
+                self.writes[key] = cell
+
+    def again(self, cells: Mapping[Key, bytes | None], now: float) -> None:
+        """Begin anew, after a conflict that told what the engine now holds. What was equal then needs no second
+        read."""
+        self._known.update(self.expected)
+        self._known.update(cells)
+        self._known = {key: value for key, value in self._known.items() if key.field}
+        self.now = now
+        self.expected.clear()
+        self.writes.clear()
+        self._tables.clear()
+        self._undo.clear()
+
+
+class Transaction:
+    """What a hook inside a commit sees: the workspace at one point, with what this commit has decided so far on top.
+
+    What is written is committed together with the event that is being decided, or not at all.
+    """
+
+    def __init__(self, workspace: Workspace, overlay: Overlay) -> None:
+        self.workspace = workspace
+        self.audience: Audience | None = None
+        """Who the event being decided is for, before the publisher's exceptions."""
+        self.moves_sight = True
+        """Set False for a `member.*` of a channel that everyone sees anyhow: then nobody gains or loses sight of it."""
+        self._overlay = overlay
+
+    @property
+    def now(self) -> float:
+        """The engine's wall clock, in seconds; one and the same for all nodes."""
+        return self._overlay.now
+
+    async def get(self, state: State[T], key: str) -> T:
+        """The value of a key; the commit fails, and is decided again, if somebody changes it first."""
+        return state.load(await self._overlay.get(Key(state.name, key)))
+
+    async def all(self, state: State[T]) -> dict[str, T]:
+        """Every key that holds something. Any change of any of them makes this decided again."""
+        return {key: state.load(value) for key, value in (await self._overlay.all(state.name)).items()}
+
+    async def update(
+        self,
+        state: State[T],
+        key: str,
+        change: Callable[[T], T],
+        *,
+        due: float | None = None,
+        fading: bool = False,
+    ) -> Change[T]:
+        """Put what `change` makes of the value in its place; nothing is written where it makes no difference.
+
+        `change` is a pure function; it may run again. `due`, in seconds from now, has `cell_due` asked then; an
+        update that makes a difference and names none takes it away. `fading` forgets the cell when the history has
+        passed this commit.
+        """
+        cell = Key(state.name, key)
+        before = state.load(await self._overlay.get(cell))
+        after = change(before)
+        if before != after or due is not None:
+            value, when = state.dump(after), None
+            if value is not None and due is not None:
+                when = self.now + due
+                value = b"%s%r\n%s" % (DUE, when, value)
+            self._overlay.put(Cell(cell, value, when, fading))
+        return Change(before, after)
+
+
+async def falls_due(transaction: Transaction, key: Key) -> bool:
+    """Whether a cell is there still, and its time has come."""
+    value = await transaction._overlay.get(key)
+    due = None if value is None else due_of(value)
+    return due is not None and due <= transaction.now
+
+
+def forget(transaction: Transaction, key: Key) -> None:
+    """Delete a cell that has not been written in this commit."""
+    if key not in transaction._overlay.writes:
+        transaction._overlay.put(Cell(key, None))

@@ -1,0 +1,31 @@
+"""Testing without sockets and without sleeping, under asyncio and trio: for plugin authors, and for jackfield itself.
+
+async with bench(Polls) as b:
+    alice = await b.connect("alice", channels=["c1"])
+    await alice.request(PollVote("p1", "tea"))
+    assert await alice.receive(PollUpdated) == PollUpdated("p1", "c1", {"tea": 1})
+    await b.clock.advance(5)
+"""
+
+from __future__ import annotations
+
+from jackfield.testing._bench import Bench, BenchNode, bench
+from jackfield.testing._client import Client, Closed
+from jackfield.testing._clock import FakeClock, settle
+from jackfield.testing._transport import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Profile
+
+__all__ = [
+    "ANYCORN",
+    "DAPHNE",
+    "GRANIAN",
+    "HYPERCORN",
+    "UVICORN",
+    "Bench",
+    "BenchNode",
+    "Client",
+    "Closed",
+    "FakeClock",
+    "Profile",
+    "bench",
+    "settle",
+]
