@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Hashable)
+T_co = TypeVar("T_co", bound=Hashable, covariant=True)
 
 
 class Audience:
@@ -65,7 +66,7 @@ class Users(Audience):
     ids: tuple[str, ...]
 
     def __init__(self, *ids: str) -> None:
-        self.__attrs_init__(ids)  # type: ignore[attr-defined]  # attrs makes it, and no checker knows
+        self.__attrs_init__(ids)  # attrs makes it, and no checker knows
 
 
 @attrs.frozen
@@ -117,14 +118,14 @@ class AllChannels(Collection[str]):
 ALL_CHANNELS = AllChannels()
 
 
-class Index(Protocol[T]):
+class Index(Protocol[T_co]):
     """Where a node finds connections."""
 
-    def everyone(self) -> Set[T]: ...
-    def channel(self, channel_id: str) -> Set[T]: ...
-    def user(self, user_id: str) -> Set[T]: ...
-    def topic(self, name: str) -> Set[T]: ...
-    def connection(self, connection_id: str) -> Set[T]: ...
+    def everyone(self) -> Set[T_co]: ...
+    def channel(self, channel_id: str) -> Set[T_co]: ...
+    def user(self, user_id: str) -> Set[T_co]: ...
+    def topic(self, name: str) -> Set[T_co]: ...
+    def connection(self, connection_id: str) -> Set[T_co]: ...
 
 
 class Viewer(Protocol):

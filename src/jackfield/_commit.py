@@ -186,7 +186,7 @@ class Commits:
         self._due = due
         self._audience_of = plugins.calls("audience_of")
         self._before: dict[type[ServerEvent], tuple[Call, ...]] = {}
-        self._rows: dict[str, deque[_Unit]] = {}
+        self._rows: dict[str, _Row] = {}
 
     async def decide(self, workspace: Workspace, decision: Decision) -> list[Receipt]:
         """Commit a decision; returns when the engine has it. Raises what the decision or a hook raised, or

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import anyio
 
@@ -260,7 +260,7 @@ class Hub:
 
     @staticmethod
     def _revoke(room: Room, head: Head) -> None:
-        user_id, since = head.key
+        user_id, since = cast("tuple[str, float]", head.key)
         for session in tuple(room.sessions):
             if session.user_id == user_id and session.revoked_by(since):
                 session.end(CloseCode.REVOKED)

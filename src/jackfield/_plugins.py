@@ -60,7 +60,7 @@ class Plugins:
         for name, plugin in self.objects.items():
             for event in self._registered(plugin):
                 self.registry.add(name, event)
-        self._manager.add_hookspecs(_EventSpecs(self.registry))
+        self._manager.add_hookspecs(_event_specs(self.registry))
         for name, plugin in self.objects.items():
             self._scan(name, plugin)
         for name in reversed(self.names):  # pluggy calls the last registered first; the list is the order
@@ -177,7 +177,8 @@ class Plugins:
             if parameter.name not in spec.argnames and parameter.default is parameter.empty:
                 listed = ", ".join(p.name for p in parameters)
                 raise ConfigurationError(
-                    f'plugin "{name}": {attribute}({listed}): {hook} has no argument "{parameter.name}"; it gives {given}.'
+                    f'plugin "{name}": {attribute}({listed}): '
+                    f'{hook} has no argument "{parameter.name}"; it gives {given}.'
                 )
         asynchronous = inspect.iscoroutinefunction(spec.function)
         if asynchronous and not inspect.iscoroutinefunction(function):
@@ -193,30 +194,33 @@ _REQUIRED = {
 }
 
 
-class _EventSpecs:
+def _event_specs(registry: Registry) -> type:
     """A namespace with the specification of each event's two hooks, which is what pluggy reads."""
 
-    def __init__(self, registry: Registry) -> None:
-        specification = pluggy.HookspecMarker(PROJECT)
+    async def client_hook(session: object, event: object) -> None: ...
+    async def before_server_hook(transaction: object, event: object) -> None: ...
+    async def on_server_hook(workspace: object, event: object) -> None: ...
 
-        async def client_hook(session: object, event: object) -> None: ...
-        async def before_server_hook(transaction: object, event: object) -> None: ...
-        async def on_server_hook(workspace: object, event: object) -> None: ...
+    namespace: dict[str, object] = {}
 
-        def specify(name: str, template: FunctionType) -> None:
-            function = FunctionType(template.__code__, template.__globals__, name)
-            setattr(self, name, specification(function))
+    def specify(name: str, template: Callable[..., Any]) -> None:
+        assert isinstance(template, FunctionType), "the templates stand above"
+        # A copy for each, under its name; static, so that pluggy sees all of the arguments.
+        function = FunctionType(template.__code__, template.__globals__, name)
+        namespace[name] = staticmethod(pluggy.HookspecMarker(PROJECT)(function))
 
-        for kind in ("client_event", *(e.__event__.name for e in registry.hookable() if issubclass(e, ClientEvent))):
-            specify(f"before_{kind}", client_hook)  # type: ignore[arg-type]
-            specify(f"on_{kind}", client_hook)  # type: ignore[arg-type]
-        for kind in ("server_event", *(e.__event__.name for e in registry.hookable() if issubclass(e, ServerEvent))):
-            specify(f"before_{kind}", before_server_hook)  # type: ignore[arg-type]
-            specify(f"on_{kind}", on_server_hook)  # type: ignore[arg-type]
+    events = registry.hookable()
+    for kind in ("client_event", *(event.__event__.name for event in events if issubclass(event, ClientEvent))):
+        specify(f"before_{kind}", client_hook)
+        specify(f"on_{kind}", client_hook)
+    for kind in ("server_event", *(event.__event__.name for event in events if issubclass(event, ServerEvent))):
+        specify(f"before_{kind}", before_server_hook)
+        specify(f"on_{kind}", on_server_hook)
+    return type("EventSpecs", (), namespace)
 
 
 def _methods(plugin: object) -> list[tuple[str, Callable[..., Any]]]:
-    found = []
+    found: list[tuple[str, Callable[..., Any]]] = []
     for attribute in dir(type(plugin)):
         function = inspect.getattr_static(type(plugin), attribute)
         function = getattr(function, "__func__", function)  # static and class methods

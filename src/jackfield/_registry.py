@@ -94,7 +94,7 @@ class Registry(Mapping[str, type[Event]]):
 
     def publishable(self, event: type[Event]) -> bool:
         """Whether a host may publish it: any server event but those that speak of the connection itself."""
-        return issubclass(event, ServerEvent) and event not in _CONNECTION and event in self
+        return issubclass(event, ServerEvent) and event not in _CONNECTION and event in self._classes.values()
 
     def hookable(self) -> Iterable[type[Event]]:
         """Those that have a `before_` and an `on_` hook: all but ping, hello, pong, ack and error, the core's own."""

@@ -21,7 +21,7 @@ from jackfield._outbox import Frame, Outbox
 from jackfield._pump import BEHIND, GONE, SENDING, Line
 from jackfield._wire import PING, PONG, Incoming, Ref, Rejected
 from jackfield.engine import EngineError, Trimmed
-from jackfield.errors import CloseCode, InvalidEvent, InvalidToken, RateLimited, Refused, UnknownEvent
+from jackfield.errors import REASONS, CloseCode, InvalidEvent, InvalidToken, RateLimited, Refused, UnknownEvent
 from jackfield.events import Ack, Hello, Ping, ServerEvent
 
 if TYPE_CHECKING:
@@ -205,8 +205,7 @@ class Session:
     def end(self, code: int, reason: str | None = None, error: Refused | None = None) -> None:
         """Out of every index now; its own task closes it. The first to say so is heard."""
         if self._closing is None:
-            known = CloseCode(code) if code in CloseCode._value2member_map_ else None
-            self._closing = (code, reason or (known.reason if known else ""), error)
+            self._closing = (code, reason or REASONS.get(code, ""), error)
         self.broken()
         self.line.outbox.clear()
         self._scope.cancel()

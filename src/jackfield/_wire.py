@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import attrs
-import cattrs
 import orjson
-from cattrs.preconf.orjson import make_converter
 
+from jackfield._structure import MAX_INTEGER, faults_of, strict_converter
 from jackfield.errors import INTERNAL_ERROR, Fault, InvalidEvent, RateLimited, Refused, UnknownEvent
-from jackfield.events import ClientEvent, Event, ServerEvent, Shape, timestamp
+from jackfield.events import ClientEvent, Event, ServerEvent, timestamp
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from jackfield._registry import Registry
 
 __all__ = ["PING", "PONG", "Incoming", "Ref", "Wire"]
@@ -26,7 +23,6 @@ PONG = '{"type":"pong"}'
 MAX_DEPTH = 32
 MAX_KEYS = 64
 MAX_ITEMS = 1000
-MAX_INTEGER = 2**53
 MAX_TYPE = 64
 MAX_REF = 64
 
@@ -56,7 +52,7 @@ class Wire:
         self.max_bytes = max_bytes
         self._registry = registry
         self._strict = strict_error_codes
-        self._converter = _strict_converter()
+        self._converter = strict_converter()
         self._client = registry.client()
         self._fields = {name: [f.name for f in attrs.fields(cls)] for name, cls in self._client.items()}
         self._data: dict[type[Event], Callable[[Event], dict[str, Any]]] = {}
@@ -112,7 +108,7 @@ class Wire:
         try:
             return self._converter.structure(fields, event)
         except Exception as error:
-            raise InvalidEvent(faults=_faults(error, path)) from None
+            raise InvalidEvent(faults=faults_of(error, path)) from None
 
     # --- out
 
@@ -197,116 +193,3 @@ def _over_limits(text: str, envelope: dict[str, Any]) -> str | None:
         if not level:
             return None
     return f"$: expected at most {MAX_DEPTH} levels"
-
-
-class Mismatch(ValueError):
-    """A value that a field does not take; the text says what it takes, and nothing of the value."""
-
-
-def _strict_converter() -> cattrs.Converter:
-    """cattrs, but `"yes"` is no boolean and `1` is no text."""
-    converter = make_converter()
-
-    def only(kind: type[Any], expected: str) -> None:
-        def structure(value: object, _: object) -> object:
-            if type(value) is not kind:
-                raise Mismatch(expected)
-            return value
-
-        converter.register_structure_hook(kind, structure)
-
-    def integer(value: object, _: object) -> int:
-        if type(value) is not int or abs(value) > MAX_INTEGER:
-            raise Mismatch("expected an integer within ±2^53")
-        return value
-
-    def number(value: object, _: object) -> float:
-        if type(value) not in (int, float):
-            raise Mismatch("expected a number")
-        return float(typing.cast("float", value))
-
-    def literal(value: object, kind: Any) -> object:
-        if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(kind)):
-            raise Mismatch("expected one of " + ", ".join(map(str, get_args(kind))))
-        return value
-
-    def shaped(kind: Any) -> Callable[[object, object], str]:
-        shapes = [extra for extra in kind.__metadata__ if isinstance(extra, Shape)]
-
-        def structure(value: object, _: object) -> str:
-            if type(value) is not str or not all(shape.matches(value) for shape in shapes):
-                raise Mismatch(shapes[0].expected)
-            return value
-
-        return structure
-
-    def optional(kind: Any) -> Callable[[object, object], Any]:
-        (inner,) = (arg for arg in get_args(kind) if arg is not type(None))
-        structure = converter.get_structure_hook(inner)
-        return lambda value, _: structure(value, inner)
-
-    def is_optional(kind: Any) -> bool:
-        # Absent is None on the wire, and null is not absent: an optional field takes what it is optional of.
-        args = get_args(kind)
-        return get_origin(kind) in (types.UnionType, typing.Union) and len(args) == 2 and type(None) in args
-
-    def sequence(kind: Any) -> Callable[[object, object], list[Any]]:
-        (inner,) = get_args(kind)[:1] or (Any,)
-        plain = cattrs.Converter.get_structure_hook(converter, list[inner])  # type: ignore[valid-type]
-
-        def structure(value: object, _: object) -> list[Any]:
-            if type(value) is not list:
-                raise Mismatch("expected an array")
-            return typing.cast("list[Any]", plain(value, list[inner]))  # type: ignore[valid-type]
-
-        return structure
-
-    def mapping(kind: Any) -> Callable[[object, object], dict[str, Any]]:
-        inner = (*get_args(kind), Any)[1] if get_args(kind) else Any
-        plain = cattrs.Converter.get_structure_hook(converter, dict[str, inner])  # type: ignore[valid-type]
-
-        def structure(value: object, _: object) -> dict[str, Any]:
-            if type(value) is not dict:
-                raise Mismatch("expected an object")
-            return typing.cast("dict[str, Any]", plain(value, dict[str, inner]))  # type: ignore[valid-type]
-
-        return structure
-
-    only(str, "expected a string")
-    only(bool, "expected true or false")
-    converter.register_structure_hook(int, integer)
-    converter.register_structure_hook(float, number)
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, literal)
-    converter.register_structure_hook_factory(
-        lambda kind: get_origin(kind) is Annotated and any(isinstance(extra, Shape) for extra in kind.__metadata__),
-        shaped,
-    )
-    converter.register_structure_hook_factory(is_optional, optional)
-    converter.register_structure_hook_factory(_is_sequence, sequence)
-    converter.register_structure_hook_factory(_is_mapping, mapping)
-    return converter
-
-
-def _is_sequence(kind: Any) -> bool:
-    origin = get_origin(kind)
-    return isinstance(origin, type) and origin is not list and issubclass(origin, typing.Sequence)
-
-
-def _is_mapping(kind: Any) -> bool:
-    origin = get_origin(kind)
-    return isinstance(origin, type) and origin is not dict and issubclass(origin, typing.Mapping)
-
-
-def _faults(error: Exception, path: str) -> list[Fault]:
-    """Where cattrs found what: its messages are constants, or ours."""
-    faults = []
-    for line in cattrs.transform_error(error, path, lambda failure, _: _expectation(failure)):
-        message, _, where = line.rpartition(" @ ")
-        faults.append(Fault(where, message))
-    return faults
-
-
-def _expectation(failure: BaseException) -> str:
-    if isinstance(failure, KeyError):
-        return "required"
-    return str(failure) if isinstance(failure, Mismatch) else "not valid"

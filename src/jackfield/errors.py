@@ -26,6 +26,7 @@ from typing import ClassVar, NamedTuple
 
 __all__ = [
     "INTERNAL_ERROR",
+    "REASONS",
     "CloseCode",
     "ConfigurationError",
     "EngineError",
@@ -182,5 +183,8 @@ class CloseCode(IntEnum):
         """Whether a client should come back by itself after this code."""
         return self not in _FINAL and self.value < 4500
 
+
+REASONS = {code.value: code.reason for code in CloseCode}
+"""The constant reason of every close code that is ours."""
 
 _FINAL = frozenset({CloseCode.NORMAL, CloseCode.UNSUPPORTED, CloseCode.TOO_BIG})

@@ -155,6 +155,7 @@ class Event:
     """Base of both kinds; subclass `ClientEvent` or `ServerEvent`."""
 
     __event__: ClassVar[EventType]
+    __attrs_attrs__: ClassVar[Any]
 
     def __init_subclass__(
         cls, *, type: str = "", delivery: Delivery = durable, cost: int = 1, when_expired: bool = False

@@ -63,6 +63,7 @@ class BenchNode:
         self._started = anyio.Event()
         self._stopped = anyio.Event()
         self._failed: BaseException | None = None
+        self._servings: set[anyio.CancelScope] = set()
 
     async def start(self) -> None:
         """Enter its lifespan."""
@@ -102,10 +103,6 @@ class BenchNode:
             finally:
                 self._servings.discard(serving)
                 transport.disconnect()
-
-    @property
-    def _servings(self) -> set[anyio.CancelScope]:
-        return self.__dict__.setdefault("servings", set())
 
     async def _live(self) -> None:
         with self._life:
@@ -201,7 +198,7 @@ class Bench:
         if query is None:
             query = f"token={token}" if token is not None else ""
         transport = Transport(profile)
-        scope = {
+        scope: dict[str, Any] = {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
