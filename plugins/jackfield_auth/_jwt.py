@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -47,7 +47,7 @@ class JWTAuth(Tokens):
 
     @hookimpl
     @asynccontextmanager
-    async def lifespan(self, app: Jackfield) -> AsyncIterator[None]:
+    async def lifespan(self, app: Jackfield) -> AsyncGenerator[None, None]:
         if app.settings.revoked_for < self.max_lifetime:
             raise ConfigurationError(
                 f'plugin "{self.name}": max_lifetime is {self.max_lifetime:g} s, but a revocation is remembered for '

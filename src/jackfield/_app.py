@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -83,7 +83,7 @@ class Jackfield:
         await self._router(scope, receive, send)
 
     @asynccontextmanager
-    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+    async def lifespan(self, app: object = None) -> AsyncGenerator[None, None]:
         """Everything runs inside of it: pass it to the host, or enter it in the host's own.
 
         Raises EngineUnavailable when the engine cannot be reached, and what a plugin's `lifespan` raises.

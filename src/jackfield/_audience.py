@@ -66,7 +66,7 @@ class Users(Audience):
     ids: tuple[str, ...]
 
     def __init__(self, *ids: str) -> None:
-        self.__attrs_init__(ids)  # attrs makes it, and no checker knows
+        object.__setattr__(self, "ids", ids)
 
 
 @attrs.frozen

@@ -262,13 +262,7 @@ class Commits:
                 drafts=tuple(d.draft for d in drafted),
                 ids=silent,
             )
-            # Cancelling whoever leads must not leave those who wait without an answer.
-            with anyio.CancelScope(shield=True):
-                try:
-                    with Deadline(self._timers, COMMIT_WITHIN):
-                        outcome = await self._engine.commit(workspace.id, commit)
-                except TimeoutError:
-                    raise EngineUnavailable("the engine took too long") from None
+            outcome = await self._commit_in_time(workspace.id, commit)
             if not isinstance(outcome, Conflict):
                 for cell in commit.cells:
                     if cell.due is not None:
@@ -281,6 +275,16 @@ class Commits:
                 raise EngineUnavailable("other nodes changed the same cells again and again")
             if tries >= PATIENT_AFTER:
                 await self._clock.sleep(random.random() * PAUSE)  # no secret
+
+    async def _commit_in_time(self, workspace_id: str, commit: Commit) -> Committed | Conflict:
+        """Shielded: cancelling whoever leads must not leave those who wait without an answer."""
+        with anyio.CancelScope(shield=True):
+            try:
+                with Deadline(self._timers, COMMIT_WITHIN):
+                    return await self._engine.commit(workspace_id, commit)
+            except TimeoutError:
+                pass
+        raise EngineUnavailable("the engine took too long")
 
     async def _decide(
         self,
@@ -408,7 +412,7 @@ class Commits:
     async def _follow(
         self, transaction: Transaction, posts: Sequence[Post], cause: Audience, depth: int
     ) -> list[tuple[ServerEvent, Audience, bool]]:
-        settled = []
+        settled: list[tuple[ServerEvent, Audience, bool]] = []
         for post in posts:
             settled += await self._settle(transaction, post.event, post.to, cause, depth + 1)
         return settled

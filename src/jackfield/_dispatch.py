@@ -40,7 +40,7 @@ class Dispatcher:
 
     async def collect(self, calls: Sequence[Call], *args: object) -> list[tuple[str, Any]]:
         """Everyone's result that is not None, with the plugin's name. The first to raise ends it."""
-        results = []
+        results: list[tuple[str, Any]] = []
         for call in calls:
             if (result := await self._guarded(call, args)) is not None:
                 results.append((call.plugin, result))

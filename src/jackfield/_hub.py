@@ -56,7 +56,7 @@ class Room:
         self.sessions: set[Session] = set()
         """All of them, those that still read their way up too."""
         self.position = 0
-        self.newest = (0, "")
+        self.newest: tuple[int, str] = (0, "")
         self.lane = Lane()
         self.recent: deque[Entry] = deque(maxlen=RECENT)
         self.opened = anyio.Event()

@@ -46,7 +46,7 @@ class Head(NamedTuple):
         return cls(type, load(audience), kind, _tuples(key), Sight(*sight) if sight else None)
 
 
-def _tuples(key: list[Any]) -> tuple[object, ...]:
+def _tuples(key: Any) -> tuple[object, ...]:
     return tuple(_tuples(part) if isinstance(part, list) else part for part in key)
 
 

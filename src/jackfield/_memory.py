@@ -9,7 +9,7 @@ import heapq
 import secrets
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 
@@ -51,8 +51,8 @@ class _Log:
         self.lasting: deque[Record] = deque()
         self.passing: deque[Record] = deque()
         self.size = 0
-        self.newest = (0, "")
-        self.floor = (0, "")
+        self.newest: tuple[int, str] = (0, "")
+        self.floor: tuple[int, str] = (0, "")
         self.known: dict[str, int | None] = {}
         self.remembered: deque[tuple[int, str]] = deque()
         self.fading: dict[Key, int] = {}
@@ -120,7 +120,7 @@ class MemoryEngine:
         return cls()
 
     @asynccontextmanager
-    async def open(self, history: History, clock: Clock) -> AsyncIterator[None]:
+    async def open(self, history: History, clock: Clock) -> AsyncGenerator[None, None]:
         self._history = history
         self._clock = clock
         yield
@@ -201,7 +201,7 @@ class MemoryEngine:
         return found, now if len(found) == limit else later
 
     @asynccontextmanager
-    async def feed(self) -> AsyncIterator[Feed]:
+    async def feed(self) -> AsyncGenerator[Feed, None]:
         feed = _Feed(self)
         self._feeds.append(feed)
         try:

@@ -130,7 +130,7 @@ def _is_mapping(kind: Any) -> bool:
 
 def faults_of(error: Exception, path: str) -> list[Fault]:
     """Where cattrs found what: its messages are constants, or ours."""
-    faults = []
+    faults: list[Fault] = []
     for line in cattrs.transform_error(error, path, lambda failure, _: _expectation(failure)):
         message, _, where = line.rpartition(" @ ")
         faults.append(Fault(where, message))

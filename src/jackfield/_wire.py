@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import attrs
 import orjson
@@ -68,11 +68,12 @@ class Wire:
     def decode(self, text: str, workspace_id: str) -> Incoming:
         """What a client said on its connection to `workspace_id`. Raises Rejected."""
         try:
-            envelope = orjson.loads(text)
+            loaded: object = orjson.loads(text)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             raise Rejected(InvalidEvent("$: expected JSON")) from None
-        if not isinstance(envelope, dict):
+        if not isinstance(loaded, dict):
             raise Rejected(InvalidEvent("$: expected an object"))
+        envelope = cast("dict[str, Any]", loaded)
         ref = envelope.get("ref")
         if "ref" in envelope and not _is_ref(ref):
             raise Rejected(InvalidEvent(f"$.ref: expected a string of at most {MAX_REF} characters, or an integer"))
@@ -85,7 +86,8 @@ class Wire:
             raise Rejected(InvalidEvent("$.workspace_id: expected this connection's workspace"), ref)
         if (event := self._client.get(type)) is None:
             raise Rejected(UnknownEvent(), ref)
-        path, fields = "$", envelope
+        path: str = "$"
+        fields: Any = envelope
         if "data" in envelope:
             path, fields = "$.data", envelope["data"]
             if not isinstance(fields, dict):
@@ -94,7 +96,7 @@ class Wire:
                 if name in envelope:
                     raise Rejected(InvalidEvent(f"$.{name}: expected inside data"), ref)
         try:
-            return Incoming(self.structure(event, fields, path), ref)
+            return Incoming(self.structure(event, cast("object", fields), path), ref)
         except InvalidEvent as refused:
             raise Rejected(refused, ref) from None
 
@@ -186,9 +188,10 @@ def _over_limits(text: str, envelope: dict[str, Any]) -> str | None:
                     return f"$: expected at most {MAX_KEYS} keys in an object"
                 below += value.values()
             else:
-                if len(value) > MAX_ITEMS:
+                items: list[Any] = value
+                if len(items) > MAX_ITEMS:
                     return f"$: expected at most {MAX_ITEMS} items in an array"
-                below += value
+                below += items
         level = [value for value in below if isinstance(value, dict | list)]
         if not level:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +228,7 @@ async def bench(
     engine: Engine | None = None,
     settings: Settings | None = None,
     clock: FakeClock | None = None,
-) -> AsyncIterator[Bench]:
+) -> AsyncGenerator[Bench, None]:
     """Open an application of these plugins, or `nodes` of them on one engine, with a clock that stands still.
 
     Give classes, or functions that make a plugin; objects will do for one node, since an object serves one
@@ -240,7 +240,7 @@ async def bench(
     channels: dict[tuple[str, str], Collection[str]] = {}
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        made = []
+        made: list[BenchNode] = []
         for _ in range(nodes):
             objects = [_make(plugin, nodes) for plugin in plugins]
             if not any(hasattr(plugin, "authenticate") for plugin in objects):

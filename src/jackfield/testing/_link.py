@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ class Link:
         return await self._engine.due(limit)
 
     @asynccontextmanager
-    async def feed(self) -> AsyncIterator[Feed]:
+    async def feed(self) -> AsyncGenerator[Feed, None]:
         async with self._engine.feed() as feed:
             yield _LinkFeed(self, feed)
 
