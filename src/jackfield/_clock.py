@@ -105,10 +105,20 @@ class Deadline:
         self._timers = timers
         self._seconds = seconds
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Deadline:
         self._scope = anyio.CancelScope()
         self._timer = self._timers.call_later(self._seconds, self._scope.cancel)
         self._scope.__enter__()
+        return self
+
+    @property
+    def shield(self) -> bool:
+        """Whether cancellation from outside waits until this is over."""
+        return self._scope.shield
+
+    @shield.setter
+    def shield(self, shield: bool) -> None:
+        self._scope.shield = shield
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

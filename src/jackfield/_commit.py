@@ -240,16 +240,23 @@ class Commits:
             self._posted(workspace.id, [Posted(d.event, committed.first + i) for i, d in enumerate(drafted)])
 
     async def _commit(self, workspace: Workspace, units: Sequence[_Unit]) -> tuple[Committed, list[_Drafted]]:
+        try:
+            with Deadline(self._timers, COMMIT_WITHIN) as deadline:
+                return await self._decide_until_it_holds(workspace, units, deadline)
+        except TimeoutError:
+            raise EngineUnavailable(f"a commit took longer than {COMMIT_WITHIN:g} s") from None
+
+    async def _decide_until_it_holds(
+        self, workspace: Workspace, units: Sequence[_Unit], deadline: Deadline
+    ) -> tuple[Committed, list[_Drafted]]:
         overlay = Overlay(self._engine, workspace.id, self._clock.time())
         known: dict[str, int | None] = {}
-        give_up = self._clock.monotonic() + COMMIT_WITHIN
         tries = 0
         while True:
             drafted: list[_Drafted] = []
             taken: dict[str, int | None] = {}
-            with Deadline(self._timers, COMMIT_WITHIN):
-                for unit in units:
-                    await self._decide(workspace, unit, overlay, known, taken, drafted)
+            for unit in units:
+                await self._decide(workspace, unit, overlay, known, taken, drafted)
             silent = [id for id, draft in taken.items() if draft is None]
             if not drafted and not overlay.writes and not silent:
                 return Committed(1, 0, overlay.now), drafted
@@ -259,10 +266,13 @@ class Commits:
                 seen_id=seen_id,
                 expected=overlay.expected,
                 cells=tuple(overlay.writes.values()),
-                drafts=tuple(d.draft for d in drafted),
+                drafts=tuple([d.draft for d in drafted]),
                 ids=silent,
             )
-            outcome = await self._commit_in_time(workspace.id, commit)
+            # Cancelling whoever leads must not leave those who wait without an answer.
+            deadline.shield = True
+            outcome = await self._engine.commit(workspace.id, commit)
+            deadline.shield = False
             if not isinstance(outcome, Conflict):
                 for cell in commit.cells:
                     if cell.due is not None:
@@ -271,20 +281,8 @@ class Commits:
             known.update(outcome.known)
             overlay.again(outcome.cells, outcome.now)
             tries += 1
-            if self._clock.monotonic() >= give_up:
-                raise EngineUnavailable("other nodes changed the same cells again and again")
             if tries >= PATIENT_AFTER:
-                await self._clock.sleep(random.random() * PAUSE)  # no secret
-
-    async def _commit_in_time(self, workspace_id: str, commit: Commit) -> Committed | Conflict:
-        """Shielded: cancelling whoever leads must not leave those who wait without an answer."""
-        with anyio.CancelScope(shield=True):
-            try:
-                with Deadline(self._timers, COMMIT_WITHIN):
-                    return await self._engine.commit(workspace_id, commit)
-            except TimeoutError:
-                pass
-        raise EngineUnavailable("the engine took too long")
+                await self._clock.sleep(random.random() * PAUSE)
 
     async def _decide(
         self,

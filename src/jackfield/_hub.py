@@ -182,7 +182,8 @@ class Hub:
         """Dispatch what the feed brings, until cancelled."""
         async with self._engine.feed() as self._feed:
             for room in self.rooms.values():
-                self._feed.want(room.id, room.position)
+                if room.opened.is_set():  # one that is being opened wants it by itself
+                    self._feed.want(room.id, room.position)
             async for news in self._feed:
                 if isinstance(news, Arrived):
                     self.arrived(news.workspace, news.records)
@@ -227,6 +228,7 @@ class Hub:
             del self.rooms[room.id]
             if self._feed is not None:
                 self._feed.release(room.id)
+            self._pump.abandon(room.lane)
 
     # --- what happened
 

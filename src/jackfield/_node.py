@@ -124,10 +124,11 @@ class Node:
             tasks.start_soon(self._supervise, "roster", self.roster.run, name="jackfield roster")
             stack.push_async_callback(self._give_back)
             await self.dispatcher.wrap(stack, self._lifespan, self.app)
-            stack.push_async_callback(self._end_sessions)
+            stack.push_async_callback(self.drain)
             yield
 
-    async def _end_sessions(self) -> None:
+    async def drain(self) -> None:
+        """Take no more connections, and end those that there are. Everything else goes on."""
         self.closing = True
         for session in tuple(self.sessions):
             session.end(CloseCode.RESTART)

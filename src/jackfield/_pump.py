@@ -75,7 +75,7 @@ class Line:
     `position` is that of the last record that was handed to it; `expires` when its token does (wall clock, seconds).
     """
 
-    __slots__ = ("expires", "fast", "gate", "outbox", "owner", "position", "since", "write", "writing")
+    __slots__ = ("expires", "fast", "freed", "gate", "outbox", "owner", "position", "since", "write", "writing")
 
     def __init__(self, owner: Owner, write: Send, outbox: Outbox, expires: float | None) -> None:
         self.owner = owner
@@ -86,6 +86,7 @@ class Line:
         self.expires = float("inf") if expires is None else expires
         self.since = 0.0
         self.fast = 0
+        self.freed: anyio.Event | None = None
         self.writing = False
 
 
@@ -179,6 +180,12 @@ class Pump:
         else:
             lane.whenever.append((position, call))
 
+    @staticmethod
+    def abandon(lane: Lane) -> None:
+        """Nobody is left here: what was to be called afterwards is called now."""
+        while lane.whenever:
+            lane.whenever.popleft()[1]()
+
     def settle(self, lane: Lane, position: int) -> None:
         """Nobody here gets the record at `position`."""
         if lane.turn is None and not lane.jobs:
@@ -206,7 +213,12 @@ class Pump:
             await self.send_now(line, frame)
 
     async def send_now(self, line: Line, frame: Frame) -> None:
-        """From the connection's own task, which has seen that nobody else is sending."""
+        """Send it as soon as nobody else is sending on that connection, and return when it is written."""
+        while line.gate & SENDING:
+            line.freed = line.freed or anyio.Event()
+            await line.freed.wait()
+        if line.gate & GONE:
+            return
         line.gate |= SENDING
         line.since = self._clock.monotonic()
         self._watched.add(line)
@@ -384,6 +396,9 @@ class Pump:
     def _free(self, line: Line) -> None:
         """Whoever finishes a send with the outbox not empty hands it to a writer."""
         line.gate &= ~SENDING
+        if line.freed is not None:
+            line.freed.set()
+            line.freed = None
         if line.gate & WAITING and not line.gate & (BEHIND | GONE) and not line.writing:
             self._write_soon(line)
 
@@ -410,9 +425,9 @@ class Pump:
         finally:
             self._watched.discard(line)
             line.writing = False
-            line.gate &= ~SENDING
             if not len(line.outbox):
                 line.gate &= ~WAITING
+            self._free(line)
             if line.fast >= UNBLOCKED_AFTER:
                 line.gate &= ~SLOW
 

@@ -60,6 +60,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_catching_up",
         "_closing",
         "_excess",
         "_expiry",
@@ -103,6 +104,7 @@ class Session:
         self._node = node
         self._room: Room | None = None
         self._scope = anyio.CancelScope()
+        self._catching_up = False
         self._closing: tuple[int, str, Refused | None] | None = None
         self._heard = node.clock.monotonic()
         self._heartbeat: Timer | None = None
@@ -169,9 +171,9 @@ class Session:
         self.principal = principal
         self.line.expires = float("inf") if principal.expires_at is None else principal.expires_at
         self._arm_expiry()
-        if self.line.gate & BEHIND and not self.expired:
-            await self._node.pump.drain(self.line)
-            await self._catch_up()
+        if self.line.gate & BEHIND and not self._catching_up:
+            # Not here: a slow link would outlast the deadline of the hook that calls this.
+            self._node.start_soon(self._catch_up)
 
     # --- what the core uses
 
@@ -282,12 +284,22 @@ class Session:
         self._heard = node.clock.monotonic()
         self._heartbeat = node.timers.call_later(node.settings.heartbeat_timeout, self._listen_for_life)
         self._arm_expiry()
-        if not self.expired:
-            await node.pump.drain(self.line)
-            await self._catch_up()
+        await self._catch_up()
 
     async def _catch_up(self) -> None:
-        """Read up to the end of the log, and go live there with no await between the last look and the flip."""
+        """Write what waits, read up to the end of the log, and go live there."""
+        self._catching_up = True
+        try:
+            if not self.expired:
+                await self._node.pump.drain(self.line)
+                await self._read_up()
+        except Trimmed:
+            self.end(CloseCode.EXPIRED)
+        finally:
+            self._catching_up = False
+
+    async def _read_up(self) -> None:
+        """Turn by turn, and with no await between the last look and the flip."""
         line, room, node = self.line, self._room, self._node
         while room is not None and not line.gate & GONE and not self.expired:
             if line.position >= room.position:
@@ -296,16 +308,13 @@ class Session:
                 node.pump.go_live(line)
                 room.seat(self)
                 return
-            try:
-                entries = await node.hub.between(room, line.position, room.position)
-            except Trimmed:
-                raise _End(CloseCode.EXPIRED) from None
+            entries = await node.hub.between(room, line.position, room.position)
             for entry in entries:
-                await self._read_up(entry)
+                await self._read(entry)
             if not entries:  # the rest of them were passing, and are gone
                 line.position = room.position
 
-    async def _read_up(self, entry: Entry) -> None:
+    async def _read(self, entry: Entry) -> None:
         """One record, as it would have come: who gains sight sees it, who loses sight sees it still."""
         sight = entry.head.sight
         if sight is not None and sight.gained:

@@ -1,0 +1,175 @@
+"""The two servers that `jackfield serve` runs on: uvicorn under asyncio, anycorn under trio.
+
+Each is one coroutine function that serves until `stop` is set, and says through `task_status` when it listens. The
+lifespan and the signals are ours, so neither server is given them: what starts, what ends and in which order does not
+depend on the server.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+from anyio import TASK_STATUS_IGNORED
+
+from jackfield.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from jackfield import Jackfield, Settings
+
+__all__ = ["Server", "backend", "listen", "server"]
+
+MESSAGE_BYTES = 65_536
+"""What a server lets through at least: it is the application that answers a message which is too big."""
+
+UNSENT_BYTES = 131_072
+"""What the kernel holds for a client that does not read; by default it would be four megabytes."""
+
+PING_EVERY = 20
+STOPS_WITHIN = 1
+"""Seconds that a server has once every connection has been ended by the application."""
+
+
+class Server(Protocol):
+    """Serves until `stop` is set."""
+
+    def __call__(
+        self,
+        app: Jackfield,
+        listener: socket.socket,
+        stop: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
+    ) -> Awaitable[None]: ...
+
+
+def listen(host: str, port: int, settings: Settings) -> socket.socket:
+    """A listening socket, whose connections inherit what no server sets: an end for clients that do not read."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for name, value in (
+                ("TCP_USER_TIMEOUT", int(settings.write_timeout * 1000)),
+                ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
+            ):
+                if (option := getattr(socket, name, None)) is not None:  # Linux; elsewhere a proxy has to do it
+                    listener.setsockopt(socket.IPPROTO_TCP, option, value)
+            listener.bind(address)
+            listener.listen(2048)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}.") from None
+    return listener
+
+
+def server(loop: str) -> Server:
+    """The server for this loop. Raises ConfigurationError, naming the extra, where it is not installed."""
+    name, extra, run = {"asyncio": ("uvicorn", "serve", _uvicorn), "trio": ("anycorn", "trio", _anycorn)}[loop]
+    try:
+        for module in (name, "websockets") if loop == "asyncio" else (name, "trio"):
+            __import__(module)
+    except ImportError as error:
+        raise ConfigurationError(f'--loop {loop} needs {name}: pip install "jackfield[{extra}]" ({error}).') from None
+    return run
+
+
+def backend(loop: str) -> dict[str, Any]:
+    """What anyio.run() takes for this loop: asyncio is uvloop, where that is installed."""
+    if loop == "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            return {"backend": "asyncio"}
+        return {"backend": "asyncio", "backend_options": {"loop_factory": uvloop.new_event_loop}}
+    return {"backend": loop}
+
+
+async def _uvicorn(
+    app: Jackfield,
+    listener: socket.socket,
+    stop: anyio.Event,
+    *,
+    task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
+) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # they are ours; uvicorn would raise them again at its end
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            task_status.started()
+
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=max(MESSAGE_BYTES, 4 * app.settings.max_event_bytes),
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_EVERY,
+        ws_ping_timeout=PING_EVERY,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # JACKFIELD_TRUSTED_PROXIES says whom to believe
+        server_header=False,
+        timeout_graceful_shutdown=STOPS_WITHIN,
+    )
+    serving = Server(config)
+
+    async def stopping() -> None:
+        await stop.wait()
+        serving.should_exit = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stopping)
+        await serving.serve(sockets=[listener])
+        tasks.cancel_scope.cancel()
+
+
+async def _anycorn(
+    app: Jackfield,
+    listener: socket.socket,
+    stop: anyio.Event,
+    *,
+    task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
+) -> None:
+    import logging
+
+    import anycorn
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":  # anycorn cannot be kept from speaking it
+            for word in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{word}.complete"})
+        else:
+            await app(scope, receive, send)
+
+    config = anycorn.Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.backlog = 2048
+    config.accesslog = None
+    config.errorlog = logging.getLogger("anycorn.error")
+    config.include_server_header = False
+    config.websocket_max_message_size = max(MESSAGE_BYTES, 4 * app.settings.max_event_bytes)
+    config.websocket_permessage_deflate = False
+    config.websocket_ping_interval = PING_EVERY
+    config.graceful_timeout = STOPS_WITHIN
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(partial(anycorn.serve, application, config, shutdown_trigger=stop.wait, mode="asgi"))
+        task_status.started()
