@@ -56,7 +56,8 @@ class CalendarPresence:
 
     @hookimpl
     async def presence_of(self, workspace: Workspace) -> Mapping[str, Status]:
-        return dict.fromkeys(await workspace.get(BUSY, "all"), "away")
+        busy = await workspace.get(BUSY, "all")
+        return dict.fromkeys(busy, "away")
 
     @hookimpl
     async def initial_state(self, session: Session) -> object:

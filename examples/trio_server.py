@@ -6,14 +6,14 @@ python trio_server.py            # then connect to ws://127.0.0.1:8000/ws/ops
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
-from anycorn import Config, serve
+from anycorn import Config
+from anycorn.run import run
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -76,21 +76,16 @@ realtime = Jackfield(Pulses(), OpenWorkspace(), Presence())
 app = Starlette(routes=[Mount("/", realtime)], lifespan=realtime.lifespan)
 
 
-async def terminated() -> None:
-    """anycorn leaves SIGTERM to whoever calls it."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
-
-
-def main(port: int = 8000) -> None:
+def main(port: int = 8000) -> int:
     config = Config()
+    config.application_path = "trio_server:app"
+    config.worker_class = "trio"
     config.bind = [f"127.0.0.1:{port}"]
-    config.websocket_max_message_size = 65_536  # ours is 16 KiB; what is larger than this ends in the server
+    config.websocket_max_message_size = 65_536  # ours is 16 KiB; what is far larger ends in the server
     config.websocket_permessage_deflate = False  # a small frame can be a large message
     config.websocket_ping_interval = 20.0
-    trio.run(lambda: serve(app, config, shutdown_trigger=terminated))  # type: ignore[arg-type]  # typed closer than Starlette
+    return run(config)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    sys.exit(main(*map(int, sys.argv[1:])))

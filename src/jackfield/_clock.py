@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -47,14 +48,10 @@ class SystemClock:
 class Timer:
     """A call that is still to come."""
 
-    __slots__ = ("call", "when")
+    __slots__ = ("call",)
 
-    def __init__(self, when: float, call: Callable[[], object] | None) -> None:
-        self.when = when
-        self.call = call
-
-    def __lt__(self, other: Timer) -> bool:
-        return self.when < other.when
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
         """It will not be called. Without effect when it has been."""
@@ -66,15 +63,17 @@ class Timers:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._heap: list[Timer] = []
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._number = count()
         self._sleep: anyio.CancelScope | None = None
         self._until = float("inf")
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call it, synchronously, in so many seconds; it must not raise and must not block."""
-        timer = Timer(self.clock.monotonic() + seconds, call)
-        heapq.heappush(self._heap, timer)
-        if timer.when < self._until and self._sleep is not None:
+        timer = Timer(call)
+        when = self.clock.monotonic() + seconds
+        heapq.heappush(self._heap, (when, next(self._number), timer))
+        if when < self._until and self._sleep is not None:
             self._sleep.cancel()
         return timer
 
@@ -82,12 +81,12 @@ class Timers:
         """Call what falls due, until cancelled."""
         heap = self._heap
         while True:
-            while heap and (heap[0].call is None or heap[0].when <= self.clock.monotonic()):
-                if (call := heapq.heappop(heap).call) is not None:
+            while heap and (heap[0][2].call is None or heap[0][0] <= self.clock.monotonic()):
+                if (call := heapq.heappop(heap)[2].call) is not None:
                     call()
             with anyio.CancelScope() as self._sleep:
                 if heap:
-                    self._until = heap[0].when
+                    self._until = heap[0][0]
                     await self.clock.sleep(max(0.0, self._until - self.clock.monotonic()))
                 else:
                     self._until = float("inf")

@@ -57,8 +57,10 @@ class Key(NamedTuple):
     field: str
 
 
-@attrs.frozen
-class Cell:
+NOTHING: Mapping[Key, bytes | None] = MappingProxyType({})
+
+
+class Cell(NamedTuple):
     """A write. None deletes; `due` (wall clock, seconds) asks to be woken then; `fading` forgets it once the history
     has passed this commit."""
 
@@ -68,8 +70,7 @@ class Cell:
     fading: bool = False
 
 
-@attrs.frozen
-class Draft:
+class Draft(NamedTuple):
     """A record to append. `head` is what a node needs to fan out, `body` the finished text."""
 
     id: str
@@ -90,8 +91,7 @@ class Record(NamedTuple):
     at: float
 
 
-@attrs.frozen
-class Commit:
+class Commit(NamedTuple):
     """If every `expected` cell still has that value and no id is known: write, append, remember the ids. Else nothing.
 
     `seen` and `seen_id` are the newest lasting record that the node has: where the log does not hold it, and it is
@@ -102,14 +102,13 @@ class Commit:
     epoch: str = ""
     seen: int = 0
     seen_id: str = ""
-    expected: Mapping[Key, bytes | None] = attrs.field(factory=dict[Key, bytes | None])
+    expected: Mapping[Key, bytes | None] = NOTHING
     cells: Sequence[Cell] = ()
     drafts: Sequence[Draft] = ()
     ids: Collection[str] = ()
 
 
-@attrs.frozen
-class Committed:
+class Committed(NamedTuple):
     """It happened: the records stand at `first` … `last` with nothing between them (`first` = `last` + 1: none)."""
 
     first: int
@@ -117,8 +116,7 @@ class Committed:
     now: float
 
 
-@attrs.frozen
-class Conflict:
+class Conflict(NamedTuple):
     """It did not happen: what the differing cells hold now, and where the known ids stand (None: changed nothing)."""
 
     cells: Mapping[Key, bytes | None]
@@ -126,8 +124,7 @@ class Conflict:
     now: float
 
 
-@attrs.frozen
-class Snapshot:
+class Snapshot(NamedTuple):
     """Cells and tables, all as of `position`.
 
     `lasting` is the newest lasting record, which a cursor names; `floor` the newest lasting record that is no longer
