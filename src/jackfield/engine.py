@@ -8,6 +8,7 @@ step. A decision is a function of what it read, so comparing values is enough: w
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
