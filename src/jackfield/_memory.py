@@ -110,7 +110,7 @@ class MemoryEngine:
         self._logs: dict[str, _Log] = {}
         self._feeds: list[_Feed] = []
         self._due: dict[tuple[str, Key], float] = {}
-        self._heap: list[Due] = []
+        self._heap: list[tuple[float, str, Key]] = []
         self._history = History()
         self._clock: Clock = SystemClock()
 
@@ -188,16 +188,17 @@ class MemoryEngine:
         now = self._clock.time()
         found: list[Due] = []
         while self._heap and len(found) < limit:
-            top = self._heap[0]
-            if self._due.get((top.workspace, top.key)) != top.due:
+            when, workspace, key = self._heap[0]
+            if self._due.get((workspace, key)) != when:
                 heapq.heappop(self._heap)  # rewritten since
-            elif top.due <= now:
-                found.append(heapq.heappop(self._heap))
+            elif when <= now:
+                heapq.heappop(self._heap)
+                found.append(Due(workspace, key, when))
             else:
                 break
         for due in found:
-            heapq.heappush(self._heap, due)
-        later = next((due.due for due in self._heap[:1] if due.due > now), None)
+            heapq.heappush(self._heap, (due.due, due.workspace, due.key))
+        later = next((when for when, _, _ in self._heap[:1] if when > now), None)
         return found, now if len(found) == limit else later
 
     @asynccontextmanager
@@ -220,7 +221,7 @@ class MemoryEngine:
             self._due.pop((workspace, key), None)
         else:
             self._due[workspace, key] = due
-            heapq.heappush(self._heap, Due(workspace, key, due))
+            heapq.heappush(self._heap, (due, workspace, key))
 
     def _rewind(self, workspace: str, log: _Log) -> None:
         log.epoch = secrets.token_hex(8)

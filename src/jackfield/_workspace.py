@@ -54,12 +54,13 @@ class Workspace:
         """
         return (await self.publish_all([Post(event, to, except_users, id)]))[0]
 
-    async def publish_all(self, posts: Iterable[Post]) -> list[Receipt]:
-        """Several events, in this order, all of them or none; each is decided as if those before it had happened.
+    async def publish_all(self, events: Iterable[ServerEvent | Post]) -> list[Receipt]:
+        """Several events, in this order, all of them or none; each is decided as if those before it had happened. A
+        `Post` says what there is to say beside the event.
 
         Raises as `publish`.
         """
-        posts = list(posts)
+        posts = as_posts(events)
         for post in posts:
             if not self.app.events.publishable(type(post.event)):
                 raise TypeError(

@@ -240,18 +240,18 @@ async def bench(
     channels: dict[tuple[str, str], Collection[str]] = {}
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        made: list[BenchNode] = []
-        for _ in range(nodes):
-            objects = [_make(plugin, nodes) for plugin in plugins]
-            if not any(hasattr(plugin, "authenticate") for plugin in objects):
-                objects.append(_Anybody())
-            if not any(hasattr(plugin, "channels_of") for plugin in objects):
-                objects.append(_Seen(channels))
-            link = Link(engine)
-            made.append(BenchNode(Jackfield(*objects, engine=link, settings=settings, clock=clock), link, tasks))
-        for node in made:
-            await node.start()
         try:
+            made: list[BenchNode] = []
+            for _ in range(nodes):
+                objects = [_make(plugin, nodes) for plugin in plugins]
+                if not any(hasattr(plugin, "authenticate") for plugin in objects):
+                    objects.append(_Anybody())
+                if not any(hasattr(plugin, "channels_of") for plugin in objects):
+                    objects.append(_Seen(channels))
+                link = Link(engine)
+                made.append(BenchNode(Jackfield(*objects, engine=link, settings=settings, clock=clock), link, tasks))
+            for node in made:
+                await node.start()
             yield Bench(made, clock, engine, channels)
         except Exception as error:  # raised below, not inside a group of one
             failure = error

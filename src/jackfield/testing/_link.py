@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,52 +28,70 @@ from jackfield.engine import (
 if TYPE_CHECKING:
     from jackfield import Clock
 
-__all__ = ["Link"]
+__all__ = ["Gate", "Held", "Link"]
 
 
 class Link:
     """An engine that passes everything on to another, unless it is cut."""
 
     def __init__(self, engine: Engine) -> None:
-        self.dead = False
         self.calls: list[str] = []
         """What has been called, by name."""
+        self.gate: Gate | None = None
+        """Holds the calls, while there is one."""
         self._engine = engine
+        self._dead = False
         self._whole = anyio.Event()
         self._whole.set()
-        self.gate: Gate | None = None
+
+    @property
+    def dead(self) -> bool:
+        """Whether its node has died. Then every call fails, those that stood at the gate too."""
+        return self._dead
+
+    @dead.setter
+    def dead(self, dead: bool) -> None:
+        self._dead = dead
+        if self.gate is not None:
+            self.gate.open()
 
     def cut(self) -> None:
+        """Calls fail from here on, and nothing arrives."""
         self._whole = anyio.Event()
 
     def mend(self) -> None:
+        """It is whole again, and what it missed arrives."""
         self._whole.set()
 
-    async def _pass(self, call: str) -> None:
+    async def _pass(self, call: str, workspace: str = "") -> None:
         self.calls.append(call)
+        await self._stand(call, workspace)
+
+    async def _stand(self, call: str, workspace: str) -> None:
         if self.gate is not None:
-            await self.gate.pass_through()
-        if self.dead or not self._whole.is_set():
+            await self.gate.pass_through(call, workspace)
+        if self._dead or not self._whole.is_set():
             raise EngineUnavailable("the link is cut")
 
     def open(self, history: History, clock: Clock) -> AbstractAsyncContextManager[None]:
         return self._engine.open(history, clock)
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:
-        await self._pass("read")
+        await self._pass("read", workspace)
         return await self._engine.read(workspace, keys, tables)
 
     async def commit(self, workspace: str, commit: Commit) -> Committed | Conflict:
-        await self._pass("commit")
-        return await self._engine.commit(workspace, commit)
+        await self._pass("commit", workspace)
+        outcome = await self._engine.commit(workspace, commit)
+        await self._stand("answer", workspace)
+        return outcome
 
     async def records(self, workspace: str, after: int, upto: int, limit: int) -> Sequence[Record]:
-        await self._pass("records")
+        await self._pass("records", workspace)
         return await self._engine.records(workspace, after, upto, limit)
 
     async def due(self, limit: int) -> tuple[Sequence[Due], float | None]:
-        if self.dead or not self._whole.is_set():
-            raise EngineUnavailable("the link is cut")
+        await self._stand("due", "")
         return await self._engine.due(limit)
 
     @asynccontextmanager
@@ -93,35 +112,74 @@ class _LinkFeed:
         self._feed.release(workspace)
 
     async def __aiter__(self) -> AsyncIterator[Arrived | Lost]:
-        async for news in self._feed:
-            await self._link._whole.wait()
-            yield news
+        feed = aiter(self._feed)
+        try:
+            async for news in feed:
+                await self._link._whole.wait()
+                if self._link.gate is not None:
+                    await self._link.gate.pass_through("feed", news.workspace)
+                yield news
+        finally:
+            if isinstance(feed, AsyncGenerator):  # a cancelled wait would leave it to the garbage collector
+                await feed.aclose()
+
+
+CALLS = ("read", "commit", "records")
+
+
+class Held:
+    """A call that stands at a gate."""
+
+    def __init__(self, number: int, call: str, workspace: str) -> None:
+        self.number = number
+        self.call = call
+        self.workspace = workspace
+        self.passes = anyio.Event()
+
+    def __repr__(self) -> str:
+        return f"{self.call} {self.workspace}".rstrip()
 
 
 class Gate:
-    """Holds every call of a link until it is let through, one at a time."""
+    """Holds the calls of a link until they are let through, one at a time.
 
-    def __init__(self) -> None:
-        self._waiting: list[anyio.Event] = []
+    `kinds` are those that it holds: "read", "commit", "records" and "due", which are asked; "answer", what a commit
+    comes back with, so that a node can die between the two; "feed", what arrives.
+    """
+
+    def __init__(self, kinds: Collection[str] = CALLS) -> None:
+        self.held: list[Held] = []
+        """Those that stand before it, the oldest first."""
+        self._kinds = frozenset(kinds)
+        self._number = count(1)
         self._open = False
 
     @property
     def waiting(self) -> int:
         """How many calls stand before it."""
-        return len(self._waiting)
+        return len(self.held)
 
-    async def pass_through(self) -> None:
-        if self._open:
+    async def pass_through(self, call: str = "", workspace: str = "") -> None:
+        if self._open or call not in self._kinds:
             return
-        event = anyio.Event()
-        self._waiting.append(event)
-        await event.wait()
+        held = Held(next(self._number), call, workspace)
+        self.held.append(held)
+        try:
+            await held.passes.wait()
+        finally:
+            if held in self.held:
+                self.held.remove(held)
+
+    def let(self, held: Held) -> None:
+        """Let this one through."""
+        self.held.remove(held)
+        held.passes.set()
 
     def step(self) -> bool:
         """Let the oldest call through. False: there is none."""
-        if not self._waiting:
+        if not self.held:
             return False
-        self._waiting.pop(0).set()
+        self.let(self.held[0])
         return True
 
     def open(self) -> None:
