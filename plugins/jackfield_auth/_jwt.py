@@ -40,7 +40,9 @@ class JWTAuth(Tokens):
         repr=False, kw_only=False, validator=_long_enough, metadata={"env": "SECRET", "remedy": MAKE_ONE}
     )
     algorithm: Literal["HS256", "RS256", "ES256"] = attrs.field(default="HS256", kw_only=True)
-    max_lifetime: float = attrs.field(default=2_592_000.0, kw_only=True, metadata={"unit": "seconds"})
+    max_lifetime: float = attrs.field(
+        default=2_592_000.0, kw_only=True, validator=attrs.validators.gt(0), metadata={"unit": "seconds"}
+    )
     audience: str | None = attrs.field(default=None, kw_only=True)
     issuer: str | None = attrs.field(default=None, kw_only=True)
     _clock: Clock | None = attrs.field(default=None, init=False, repr=False)

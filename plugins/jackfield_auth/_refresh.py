@@ -34,7 +34,7 @@ class Tokens:
     `grace` is how many seconds after its expiry a connection waits for a fresh one.
     """
 
-    grace: float = attrs.field(default=25.0, metadata={"unit": "seconds"})
+    grace: float = attrs.field(default=25.0, validator=attrs.validators.ge(0), metadata={"unit": "seconds"})
     refresh: bool = False
     name: str = "token"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Sequence
 
 import attrs
@@ -39,10 +40,10 @@ Verdict = Sequence[ServerEvent] | None
 
 @attrs.frozen
 class Standing:
-    """A channel that exists. `since` tells it from an earlier one of the same id."""
+    """A channel that exists. `birth` tells it from an earlier one of the same id."""
 
     type: str = ""
-    since: float = 0.0
+    birth: str = ""
 
     @property
     def public(self) -> bool:
@@ -51,11 +52,11 @@ class Standing:
 
 @attrs.frozen
 class Told:
-    """Whom a message was for, and in which channel it stood."""
+    """Whom a message was for, and in which channel it stood; `birth` is "" where only the publisher knew of it."""
 
     audience: Audience = attrs.field(factory=Everyone)
     channel_id: str = ""
-    since: float = 0.0
+    birth: str = ""
 
 
 CHANNELS = State("members.channels", Standing)
@@ -81,26 +82,25 @@ class Members:
     @hookimpl
     async def audience_of(self, transaction: Transaction, event: ServerEvent) -> Audience | None:
         match event:
-            case MessageNew() | MemberJoined() | MemberLeft():
-                return await self._channel(transaction, event.channel_id)
-            case ChannelUpdated(id=id) | ChannelDeleted(id=id):
-                return await self._channel(transaction, id)
             case ChannelCreated(id=id):
                 return Channel(id)
+            case ChannelUpdated(id=id) | ChannelDeleted(id=id):
+                return await self._channel(transaction, id)
             case MessageUpdated(id=id) | MessageDeleted(id=id):
                 return await self._told(transaction, id)
             case ReactionAdded(message_id=id) | ReactionRemoved(message_id=id) | ThreadUpdated(parent_message_id=id):
                 return await self._told(transaction, id)
             case _:
-                return None
+                own = event.audience()
+                return await self._channel(transaction, own.id) if isinstance(own, Channel) else None
 
     # --- channels
 
     @before(ChannelCreated)
     async def create(self, transaction: Transaction, event: ChannelCreated) -> Verdict:
-        standing = Standing(event.type, transaction.now)
-        if (await transaction.get(CHANNELS, event.id)).type:
+        if (await transaction.get(CHANNELS, event.id)).birth:
             return []
+        standing = Standing(event.type, secrets.token_hex(8))
         await transaction.update(CHANNELS, event.id, lambda _: standing)
         if standing.public:
             await transaction.update(PUBLIC, event.id, lambda _: True)
@@ -135,8 +135,7 @@ class Members:
     async def remember(self, transaction: Transaction, event: MessageNew) -> Verdict:
         audience = transaction.audience
         assert audience is not None, "an event that is decided has one"
-        since = (await transaction.get(CHANNELS, event.channel_id)).since
-        told = Told(audience, event.channel_id, since)
+        told = Told(audience, event.channel_id, (await transaction.get(CHANNELS, event.channel_id)).birth)
         await transaction.update(MESSAGES, event.id, lambda _: told, fading=True)
         return None
 
@@ -149,7 +148,7 @@ class Members:
 
     @staticmethod
     async def _channel(transaction: Transaction, channel_id: str) -> Audience:
-        if not (await transaction.get(CHANNELS, channel_id)).type:
+        if not (await transaction.get(CHANNELS, channel_id)).birth:
             raise UnknownAudience("no such channel")
         return Channel(channel_id)
 
@@ -157,14 +156,16 @@ class Members:
     async def _told(transaction: Transaction, message_id: str) -> Audience:
         """Whom a message was for. It ends with its channel, also where that id has come back."""
         told = await transaction.get(MESSAGES, message_id)
-        if not told.channel_id or (await transaction.get(CHANNELS, told.channel_id)).since != told.since:
+        if not told.channel_id:
+            raise UnknownAudience("no such message")
+        if told.birth and (await transaction.get(CHANNELS, told.channel_id)).birth != told.birth:
             raise UnknownAudience("no such message")
         return told.audience
 
     @staticmethod
     async def _is_public(transaction: Transaction, channel_id: str) -> bool:
         standing = await transaction.get(CHANNELS, channel_id)
-        if not standing.type:
+        if not standing.birth:
             raise UnknownAudience("no such channel")
         return standing.public
 

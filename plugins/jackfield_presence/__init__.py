@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 
@@ -43,7 +43,8 @@ class Presence:
     client_status: bool = False
     name: str = "presence"
     _active: WeakKeyDictionary[Session, float] = attrs.field(factory=WeakKeyDictionary, init=False, repr=False)
-    _said: WeakKeyDictionary[Session, str] = attrs.field(factory=WeakKeyDictionary, init=False, repr=False)
+    _said: WeakSet[Session] = attrs.field(factory=WeakSet, init=False, repr=False)
+    _timed: WeakSet[Session] = attrs.field(factory=WeakSet, init=False, repr=False)
 
     @hookimpl
     def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:
@@ -107,24 +108,35 @@ class Presence:
     @on(PresenceSet, optional=True)
     async def said(self, session: Session, event: PresenceSet) -> None:
         if event.status == "away":
-            self._said[session] = event.status
+            self._said.add(session)
         else:
-            self._said.pop(session, None)
-            if session.idle:
-                self._look_later(session, self.away_after)
+            self._said.discard(session)
+            self._look_later(session, self.away_after)
         await session.set_idle(event.status == "away")
 
     def _look_later(self, session: Session, seconds: float) -> None:
-        session.workspace.app.call_later(seconds, self._look, session)
+        """One timer a connection, re-armed only when it rings: an event costs a look at the clock, and no timer."""
+        if session not in self._timed:
+            self._timed.add(session)
+            session.workspace.app.call_later(seconds, self._look, session)
 
     def _look(self, session: Session) -> None:
-        """Re-armed only when it falls due: an event costs a look at the clock, not a timer."""
-        active = self._active.get(session)
-        if active is None or session.idle:
+        self._timed.discard(session)
+        if session.idle or (left := self._left(session)) is None:
             return
-        app = session.workspace.app
-        left = active + self.away_after - app.clock.monotonic()
         if left > 0:
             self._look_later(session, left)
         else:
-            app.start_soon(session.set_idle, True)
+            session.workspace.app.start_soon(self._doze, session)
+
+    def _left(self, session: Session) -> float | None:
+        """Seconds until it counts as idle; None: it has ended."""
+        active = self._active.get(session)
+        return None if active is None else active + self.away_after - session.workspace.app.clock.monotonic()
+
+    async def _doze(self, session: Session) -> None:
+        # Between the timer and this task it may have said something, or ended.
+        if (left := self._left(session)) is not None and left <= 0:
+            await session.set_idle(True)
+        elif left is not None:
+            self._look_later(session, left)

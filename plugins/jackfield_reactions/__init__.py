@@ -15,19 +15,21 @@ Verdict = Sequence[ServerEvent] | None
 
 
 @attrs.frozen
-class Given:
-    """The reactions of a message: (emoji, user). `whole` where they have been counted since its `message.new`."""
+class Begun:
+    """A message that has been reacted to: where it stands, and whether its reactions are known since it began."""
 
+    channel_id: str = ""
     whole: bool = False
-    by: frozenset[tuple[str, str]] = frozenset()
 
 
-REACTIONS = State("reactions", Given)
+BEGUN = State("reactions", Begun)
 """message → until it, or its channel, is deleted"""
-SEEN = State("reactions.seen", bool)
-"""message → its message.new went by; as long as the history"""
+GIVEN = State("reactions.given", bool)
+"""by message: user/emoji; a cell for each, so that two who react at once do not wait for each other"""
 IN = State("reactions.in", bool)
-"""by channel: messages with reactions"""
+"""by channel: messages that have been reacted to"""
+SEEN = State("reactions.seen", str)
+"""message → the channel where its message.new went by; as long as the history"""
 
 
 @attrs.define(eq=False)
@@ -39,48 +41,56 @@ class Reactions:
 
     @before(MessageNew)
     async def seen(self, transaction: Transaction, event: MessageNew) -> Verdict:
-        await transaction.update(SEEN, event.id, lambda _: True, fading=True)
+        await transaction.update(SEEN, event.id, lambda _: event.channel_id, fading=True)
         return None
 
     @before(ReactionAdded)
     async def add(self, transaction: Transaction, event: ReactionAdded) -> Verdict:
-        reaction = (event.emoji, event.user_id)
-        whole = await self._whole(transaction, event.message_id)
-        change = await transaction.update(
-            REACTIONS, event.message_id, lambda given: Given(whole, given.by | {reaction})
-        )
-        if change and isinstance(transaction.audience, Channel):
-            await transaction.update(IN.of(transaction.audience.id), event.message_id, lambda _: True)
-        return None if reaction not in change.before.by or not whole else []
+        begun = await self._begin(transaction, event.message_id)
+        added = await transaction.update(GIVEN.of(event.message_id), _key(event), lambda _: True)
+        return None if added or not begun.whole else []
 
     @before(ReactionRemoved)
     async def remove(self, transaction: Transaction, event: ReactionRemoved) -> Verdict:
-        reaction = (event.emoji, event.user_id)
-        whole = await self._whole(transaction, event.message_id)
-        change = await transaction.update(
-            REACTIONS, event.message_id, lambda given: Given(whole, given.by - {reaction}) if given.by else given
-        )
-        return None if reaction in change.before.by or not whole else []
+        begun = await self._begin(transaction, event.message_id)
+        removed = await transaction.update(GIVEN.of(event.message_id), _key(event), lambda _: False)
+        return None if removed or not begun.whole else []
 
     @before(MessageDeleted)
     async def forget(self, transaction: Transaction, event: MessageDeleted) -> Verdict:
+        await transaction.update(SEEN, event.id, lambda _: "")
         await self._forget(transaction, event.id)
-        if isinstance(transaction.audience, Channel):
-            await transaction.update(IN.of(transaction.audience.id), event.id, lambda _: False)
         return None
 
     @before(ChannelDeleted)
     async def forget_all(self, transaction: Transaction, event: ChannelDeleted) -> Verdict:
         for message_id in await transaction.all(IN.of(event.id)):
+            await transaction.update(SEEN, message_id, lambda _: "")
             await self._forget(transaction, message_id)
-            await transaction.update(IN.of(event.id), message_id, lambda _: False)
         return None
 
     @staticmethod
-    async def _whole(transaction: Transaction, message_id: str) -> bool:
-        return await transaction.get(SEEN, message_id) or (await transaction.get(REACTIONS, message_id)).whole
+    async def _begin(transaction: Transaction, message_id: str) -> Begun:
+        begun = await transaction.get(BEGUN, message_id)
+        if begun.channel_id:
+            return begun
+        channel_id = await transaction.get(SEEN, message_id)
+        begun = Begun(channel_id, whole=bool(channel_id))
+        if not channel_id and isinstance(transaction.audience, Channel):
+            begun = Begun(transaction.audience.id)
+        if begun.channel_id:
+            await transaction.update(BEGUN, message_id, lambda _: begun)
+            await transaction.update(IN.of(begun.channel_id), message_id, lambda _: True)
+        return begun
 
     @staticmethod
     async def _forget(transaction: Transaction, message_id: str) -> None:
-        await transaction.update(REACTIONS, message_id, lambda _: Given())
-        await transaction.update(SEEN, message_id, lambda _: False)
+        begun = (await transaction.update(BEGUN, message_id, lambda _: Begun())).before
+        for key in await transaction.all(GIVEN.of(message_id)):
+            await transaction.update(GIVEN.of(message_id), key, lambda _: False)
+        if begun.channel_id:
+            await transaction.update(IN.of(begun.channel_id), message_id, lambda _: False)
+
+
+def _key(event: ReactionAdded | ReactionRemoved) -> str:
+    return f"{event.user_id}/{event.emoji}"  # no id has a slash

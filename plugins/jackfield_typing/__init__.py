@@ -69,7 +69,9 @@ class Typing:
 
     expires_after: float = attrs.field(default=6.0, validator=_positive, metadata={"unit": "seconds"})
     name: str = "typing"
-    _channels: WeakKeyDictionary[Session, set[str]] = attrs.field(factory=WeakKeyDictionary, init=False, repr=False)
+    _until: WeakKeyDictionary[Session, dict[str, float]] = attrs.field(
+        factory=WeakKeyDictionary, init=False, repr=False
+    )
 
     @hookimpl
     def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:
@@ -78,11 +80,14 @@ class Typing:
     @on(TypingIndicator)
     async def typed(self, session: Session, event: TypingIndicator) -> None:
         channel_id, user_id = event.channel_id, session.user_id
-        if not session.sees(channel_id):
+        if not await session.sees_now(channel_id):
             raise Unauthorized
-        channels = self._channels.setdefault(session, set())
+        # Which channels a connection may still be typing in, to end it there when it closes.
+        now = session.workspace.app.clock.monotonic()
+        until = {channel: end for channel, end in self._until.get(session, {}).items() if end > now}
+        self._until[session] = until
         if event.is_typing:
-            channels.add(channel_id)
+            until[channel_id] = now + self.expires_after
             await session.workspace.update(
                 TYPING,
                 _key(channel_id, user_id),
@@ -91,7 +96,7 @@ class Typing:
                 due=self.expires_after,
             )
         else:
-            channels.discard(channel_id)
+            until.pop(channel_id, None)
             await session.workspace.update(
                 TYPING,
                 _key(channel_id, user_id),
@@ -101,7 +106,7 @@ class Typing:
 
     @hookimpl
     async def session_closed(self, session: Session) -> None:
-        for channel_id in self._channels.pop(session, ()):
+        for channel_id in self._until.pop(session, ()):
             await session.workspace.update(
                 TYPING,
                 _key(channel_id, session.user_id),

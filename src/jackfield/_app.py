@@ -12,11 +12,13 @@ from starlette.routing import Router, WebSocketRoute
 from jackfield import _redact, hookspecs
 from jackfield._asgi import Edge, deny
 from jackfield._clock import Clock, Deadline, SystemClock, Timer
+from jackfield._environ import from_environment
 from jackfield._memory import MemoryEngine
 from jackfield._node import Node
 from jackfield._plugins import Plugins
+from jackfield._points import SHIPPED
 from jackfield._roster import SYSTEM
-from jackfield._settings import SHIPPED, Settings, from_environment
+from jackfield._settings import Settings
 from jackfield._workspace import Workspace
 from jackfield.engine import Engine, EngineError
 from jackfield.errors import ConfigurationError, Fault, InvalidEvent

@@ -12,7 +12,7 @@ import anyio
 from starlette.datastructures import Headers
 
 from jackfield._handshake import SUBPROTOCOL, Handshake, Principal, origin_allowed, take_token, valid_id
-from jackfield._session import Message, Receive, Send, Session
+from jackfield._session import Message, Receive, Send, Session, close
 from jackfield.errors import (
     CloseCode,
     InvalidToken,
@@ -167,14 +167,10 @@ class Edge:
             await deny(scope, send, refusal.status, {})
             return int(refusal.code)
         text = node.wire.error(refusal.error, None, node.clock.time())
-        close = {
-            "type": "websocket.close",
-            "code": int(refusal.code),
-            "reason": refusal.reason or refusal.code.reason,
-        }
         try:
-            for message in (_accept(scope), {"type": "websocket.send", "text": text}, close):
-                await send(message)
+            await send(_accept(scope))
+            await send({"type": "websocket.send", "text": text})
+            await close(send, refusal.code, refusal.reason or refusal.code.reason)
         except Exception:  # it has gone meanwhile
             logger.debug("a refusal could not be sent")
         return int(refusal.code)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "Deadline", "SystemClock", "Timer", "Timers"]
 
+SWEEP = 256
+"""Timers from which on those that were cancelled are looked for."""
+
 
 class Clock(Protocol):
     """Where time comes from."""
@@ -67,6 +70,10 @@ class Timers:
         self._number = count()
         self._sleep: anyio.CancelScope | None = None
         self._until = float("inf")
+        self._full = SWEEP
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call it, synchronously, in so many seconds; it must not raise and must not block."""
@@ -75,7 +82,15 @@ class Timers:
         heapq.heappush(self._heap, (when, next(self._number), timer))
         if when < self._until and self._sleep is not None:
             self._sleep.cancel()
+        if len(self._heap) >= self._full:
+            self._sweep()
         return timer
+
+    def _sweep(self) -> None:
+        """Forget what was cancelled. Else it would stay until its time, and a token's may be a month away."""
+        self._heap[:] = [entry for entry in self._heap if entry[2].call is not None]
+        heapq.heapify(self._heap)
+        self._full = max(SWEEP, 2 * len(self._heap))
 
     async def run(self) -> None:
         """Call what falls due, until cancelled."""

@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -22,7 +22,7 @@ from jackfield._audience import Audience, Users, topics
 from jackfield._clock import Clock, Deadline, Timers
 from jackfield._log import REVOKED, Head, sight_of
 from jackfield._state import Overlay, Transaction
-from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable
+from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable, Key
 from jackfield.errors import UnknownAudience
 from jackfield.events import ServerEvent
 
@@ -41,6 +41,8 @@ PATIENT_AFTER = 8
 PAUSE = 0.02
 TOGETHER = 256
 NESTING = 8
+NEVER = Key("~", "never")
+"""A cell that nobody writes."""
 
 
 @attrs.frozen
@@ -108,10 +110,11 @@ class _Plan(NamedTuple):
 class _Unit:
     """One decision that waits for its commit."""
 
-    __slots__ = ("decide", "done", "error", "leads", "plans", "receipts", "wake")
+    __slots__ = ("decide", "done", "error", "ids", "leads", "plans", "receipts", "wake")
 
     def __init__(self, decide: Decision) -> None:
         self.decide = decide
+        self.ids: list[str] = []
         self.plans: list[_Plan] = []
         self.receipts: list[Receipt] = []
         self.error: Exception | None = None
@@ -157,6 +160,15 @@ class _Row:
 class _Drafted(NamedTuple):
     event: ServerEvent
     draft: Draft
+
+
+class _Settled(NamedTuple):
+    """An event that will happen, and to whom. `own`: it is what was posted, or stands for it; the rest follows."""
+
+    event: ServerEvent
+    audience: Audience
+    moves_sight: bool
+    own: bool = True
 
 
 class Commits:
@@ -257,6 +269,11 @@ class Commits:
             taken: dict[str, int | None] = {}
             for unit in units:
                 await self._decide(workspace, unit, overlay, known, taken, drafted)
+            failed = [id for unit in units if unit.error is not None for id in unit.ids if id not in known]
+            if failed and (published := await self._known(workspace, failed)):
+                known.update(published)
+                overlay.again({}, overlay.now)
+                continue
             silent = [id for id, draft in taken.items() if draft is None]
             if not drafted and not overlay.writes and not silent:
                 return Committed(1, 0, overlay.now), drafted
@@ -298,7 +315,9 @@ class Commits:
         unit.plans, unit.error = [], None
         transaction = Transaction(workspace, overlay)
         try:
-            for post in await unit.decide(transaction):
+            posts = await unit.decide(transaction)
+            unit.ids = [post.id for post in posts if post.id is not None]
+            for post in posts:
                 unit.plans.append(await self._plan(transaction, overlay, post, known, taken, drafted))
         except EngineUnavailable:
             raise
@@ -308,6 +327,13 @@ class Commits:
             del drafted[drafts:]
             taken.clear()
             taken.update(ids)
+
+    async def _known(self, workspace: Workspace, ids: Sequence[str]) -> Mapping[str, int | None]:
+        """Which of these have been published. What cannot be published (again), such as the end of a message, may have
+        been a moment ago. Asked by a commit that never holds."""
+        outcome = await self._engine.commit(workspace.id, Commit(expected={NEVER: b""}, ids=ids))
+        assert isinstance(outcome, Conflict), "it cannot hold"
+        return outcome.known
 
     async def _plan(
         self,
@@ -326,21 +352,20 @@ class Commits:
             return _Plan(id, number, False, None, number is not None and drafted[number].draft.lasting)
         mark = overlay.mark()
         outcome = await self._settle(transaction, post.event, post.to, None, 0)
-        if not outcome:
+        if not any(settled.own for settled in outcome):
             overlay.back_to(mark)
             if post.id is not None:
                 taken[id] = None
             return _Plan(id, None, False, None, False)
         now = self._clock.time()
         workspace_id = transaction.workspace.id
-        for number, (event, audience, moves_sight) in enumerate(outcome):
-            if number == 0 and post.except_users:
+        for event, audience, moves_sight, own in outcome:
+            if own and post.except_users:
                 audience = audience - Users(*post.except_users)
-            draft = self._draft(
-                id if number == 0 else secrets.token_hex(12), event, audience, moves_sight, workspace_id, now
-            )
-            if number == 0:
+            named = own and id not in taken
+            if named:
                 taken[id] = len(drafted)
+            draft = self._draft(id if named else secrets.token_hex(12), event, audience, moves_sight, workspace_id, now)
             drafted.append(_Drafted(event, draft))
         number = taken[id]
         assert number is not None, "it has just been drafted"
@@ -367,7 +392,7 @@ class Commits:
 
     async def _settle(
         self, transaction: Transaction, event: ServerEvent, to: Audience | None, cause: Audience | None, depth: int
-    ) -> list[tuple[ServerEvent, Audience, bool]]:
+    ) -> list[_Settled]:
         """An event and what follows from it, each with its audience; empty where it changes nothing."""
         if depth > NESTING:
             raise RecursionError(f"{event.__event__.type} follows from itself; look at its @before hooks")
@@ -393,8 +418,14 @@ class Commits:
                 continue
             posts = as_posts(verdict)
             place = next((n for n, other in enumerate(posts) if type(other.event) is type(event)), None)
-            if place is None:
-                return await self._follow(transaction, [*ahead, *posts], audience, depth)
+            if place is None:  # swallowed, or something else stands for it
+                return [
+                    *(await self._follow(transaction, ahead, audience, depth) if posts else ()),
+                    *(
+                        settled._replace(own=True)
+                        for settled in await self._follow(transaction, posts, audience, depth)
+                    ),
+                ]
             ahead += posts[:place]
             event = posts[place].event
             behind += posts[place + 1 :]
@@ -403,17 +434,17 @@ class Commits:
         behind.sort(key=lambda post: post.event.__event__.delivery.kind != "durable")
         return [
             *await self._follow(transaction, ahead, audience, depth),
-            (event, audience, moves_sight),
+            _Settled(event, audience, moves_sight),
             *await self._follow(transaction, behind, audience, depth),
         ]
 
     async def _follow(
         self, transaction: Transaction, posts: Sequence[Post], cause: Audience, depth: int
-    ) -> list[tuple[ServerEvent, Audience, bool]]:
-        settled: list[tuple[ServerEvent, Audience, bool]] = []
+    ) -> list[_Settled]:
+        settled: list[_Settled] = []
         for post in posts:
             settled += await self._settle(transaction, post.event, post.to, cause, depth + 1)
-        return settled
+        return [other._replace(own=False) for other in settled]
 
     async def _ask(self, transaction: Transaction, event: ServerEvent) -> Audience | None:
         for call in self._audience_of:

@@ -105,6 +105,9 @@ def _origin(text: str) -> tuple[str, str, int] | None:
         return None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
         return None
-    if "@" in parts.netloc:
+    # Browsers write other letters as xn--…; and there are some whose small letter is one of ASCII.
+    if "@" in parts.netloc or not text.isascii():
         return None
-    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname, port

@@ -16,11 +16,12 @@ import anyio
 from jackfield._audience import Audience, resolve
 from jackfield._log import REVOKED, Head, Sight
 from jackfield._outbox import Frame
-from jackfield._pump import Lane, Line, Pump
+from jackfield._pump import Lane, Pump
 from jackfield.engine import Arrived, Engine, Feed, Lost, Record
 from jackfield.errors import CloseCode
 
 if TYPE_CHECKING:
+    from jackfield._line import Line
     from jackfield._session import Session
 
 __all__ = ["Entry", "Hub", "Room"]

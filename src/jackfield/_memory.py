@@ -48,6 +48,7 @@ class _Log:
         self.position = 0
         self.tables: dict[str, dict[str, bytes]] = {}
         self.revisions: dict[str, int] = {}
+        self.writes = 0
         self.lasting: deque[Record] = deque()
         self.passing: deque[Record] = deque()
         self.size = 0
@@ -68,11 +69,14 @@ class _Log:
         table = self.tables.setdefault(key.table, {})
         if value is None:
             table.pop(key.field, None)
-            if not table:
-                del self.tables[key.table]
         else:
             table[key.field] = value
-        self.revisions[key.table] = self.revisions.get(key.table, 0) + 1
+        self.writes += 1
+        if table:
+            self.revisions[key.table] = self.writes
+        else:  # one empty table is as good as another; a later one's revision is new all the same
+            del self.tables[key.table]
+            self.revisions.pop(key.table, None)
 
     def between(self, after: int, upto: int, limit: int) -> list[Record]:
         merged = heapq.merge(_range(self.lasting, after, upto, limit), _range(self.passing, after, upto, limit))
@@ -85,9 +89,10 @@ class _Log:
         index = bisect_right(self.lasting, position, key=_position) - 1
         return index >= 0 and self.lasting[index].position == position and self.lasting[index].id == id
 
-    def trim(self, history: History, now: float) -> None:
+    def trim(self, history: History, now: float) -> list[Key]:
+        """Let go what is no longer kept; returns the cells that have faded with it."""
         while self.passing and self.passing[0].at < now - PASSING:
-            self.passing.popleft()
+            self.known.pop(self.passing.popleft().id, None)
         kept = self.lasting
         while kept and (len(kept) > history.events or self.size > history.bytes or kept[0].at < now - history.age):
             record = kept.popleft()
@@ -96,11 +101,14 @@ class _Log:
         floor = self.floor[0]
         while self.remembered and self.remembered[0][0] <= floor:
             self.known.pop(self.remembered.popleft()[1], None)
+        faded = []
         while self.fades and self.fades[0][0] <= floor:
             position, key = self.fades.popleft()
             if self.fading.get(key) == position:
                 del self.fading[key]
                 self.put(key, None)
+                faded.append(key)
+        return faded
 
 
 class MemoryEngine:
@@ -116,7 +124,7 @@ class MemoryEngine:
 
     @classmethod
     def from_url(cls, url: str) -> MemoryEngine:
-        """`memory://`"""
+        """The engine of `memory://`."""
         return cls()
 
     @asynccontextmanager
@@ -154,25 +162,29 @@ class MemoryEngine:
             for position, draft in enumerate(commit.drafts, first)
         ]
         log.position = last = first + len(records) - 1
+        # Without a record of its own it stands in front of the next, and is kept as long as that one is.
+        place = max(first, last)
         for cell in commit.cells:
             log.put(cell.key, cell.value)
             self._schedule(workspace, cell.key, cell.due if cell.value is not None else None)
             if cell.fading:
-                log.fading[cell.key] = last
-                log.fades.append((last, cell.key))
+                log.fading[cell.key] = place
+                log.fades.append((place, cell.key))
             else:
                 log.fading.pop(cell.key, None)
         for record in records:
             log.known[record.id] = record.position
             if record.lasting:
+                log.remembered.append((place, record.id))
                 log.lasting.append(record)
                 log.size += _size(record)
                 log.newest = (record.position, record.id)
             else:
                 log.passing.append(record)
         log.known.update(dict.fromkeys(commit.ids))
-        log.remembered.extend((last, id) for id in (*ids, *commit.ids))
-        log.trim(self._history, now)
+        log.remembered.extend((place, id) for id in commit.ids)
+        for key in log.trim(self._history, now):
+            self._schedule(workspace, key, None)
         if records:
             for feed in self._feeds:
                 feed.offer(workspace, records, last)
@@ -187,19 +199,20 @@ class MemoryEngine:
     async def due(self, limit: int) -> tuple[Sequence[Due], float | None]:
         now = self._clock.time()
         found: list[Due] = []
-        while self._heap and len(found) < limit:
-            when, workspace, key = self._heap[0]
-            if self._due.get((workspace, key)) != when:
-                heapq.heappop(self._heap)  # rewritten since
-            elif when <= now:
-                heapq.heappop(self._heap)
+        heap = self._heap
+        while heap:
+            when, workspace, key = heap[0]
+            if self._due.get((workspace, key)) != when or (found and found[-1] == (workspace, key, when)):
+                heapq.heappop(heap)  # rewritten since
+            elif when <= now and len(found) < limit:
+                heapq.heappop(heap)
                 found.append(Due(workspace, key, when))
             else:
                 break
+        later = heap[0][0] if heap else None
         for due in found:
-            heapq.heappush(self._heap, (due.due, due.workspace, due.key))
-        later = next((when for when, _, _ in self._heap[:1] if when > now), None)
-        return found, now if len(found) == limit else later
+            heapq.heappush(heap, (due.due, due.workspace, due.key))
+        return found, later
 
     @asynccontextmanager
     async def feed(self) -> AsyncGenerator[Feed, None]:
@@ -249,6 +262,7 @@ class _Feed:
 
     def release(self, workspace: str) -> None:
         self._wanted.discard(workspace)
+        self._queue = deque(news for news in self._queue if news.workspace != workspace)
 
     def offer(self, workspace: str, records: Sequence[Record], upto: int) -> None:
         if workspace in self._wanted:

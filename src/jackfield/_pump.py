@@ -1,341 +1,314 @@
-"""The fan-out: who writes to whom, and when.
+"""The fan-out: what goes out next, and who takes it.
 
 A delivery costs one `await send` and nothing else: no task, queue, event, deadline, hook or encoding for each
-recipient. A worker awaits `send` for one recipient after the other; the dispatcher only appends to a queue and wakes
-it. What makes that safe:
+recipient. The dispatcher appends to a workspace's lane and wakes a worker; workers take recipients from one shared
+iterator and await each one's `send` in turn. What keeps one connection from holding up the others:
 
-- **Take-over.** One timer, running only while the pump is busy, looks every 5 ms whether each worker got on. One that
-  did not is stuck in a connection that does not read: it never comes back to the shared iterator, becomes that
-  connection's writer, and another takes its place. Workers are counted without the stuck ones.
-- **Slow.** A connection that once blocked keeps an outbox and a writer of its own, until 64 sends in a row did not.
-  Without that memory each slow reader would cost everybody 5 ms at every event.
-- **Gate.** Every connection has one, and whoever sends holds it: `SENDING` is set in the step that takes the
-  connection from the iterator, and the outbox is looked at in the step that clears it. So two sends never overlap,
-  and order holds.
-- **Behind.** A connection that is opening or expired is a position with nothing queued; its own task reads it up.
+- **A follower.** Whoever begins to send has seen to it that somebody comes after him. While sends do not suspend
+  (uvicorn under asyncio) one worker does everything; where each of them does (the servers' trio sends) they soon are
+  sixteen, and share each pass of the scheduler.
+- **Take-over.** While anybody is in a send, one timer looks every 5 ms whether he got on. Who did not is stuck in a
+  connection that does not read: he never comes back to the iterator, becomes that connection's writer (`_line`), and
+  another is hired. So workers are counted without the stuck ones.
+- **Turns.** Neighbours in a lane for the very same recipients go out connection by connection, at most 64; a worker
+  gives way to the other lanes, and to everything else in the process, every 256 sends.
 
 Measured: a parked task costs 1 to 9 µs to wake and a deadline round a send 5 µs, where a whole delivery costs 6.
-Under trio the servers' sends suspend every time, and sixteen workers share each pass of the scheduler.
 """
 
 from __future__ import annotations
 
-import logging
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import checkpoint
 
-from jackfield._outbox import Frame, Outbox
+from jackfield._line import BEHIND, GONE, SENDING, WAITING, Line, Lines
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from jackfield._clock import Clock, Timer, Timers
+    from jackfield._outbox import Frame
 
-__all__ = ["BEHIND", "GONE", "SENDING", "SLOW", "WAITING", "Lane", "Line", "Pump"]
+__all__ = ["Lane", "Pump"]
 
-logger = logging.getLogger("jackfield")
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-SENDING = 1
-"""Somebody is in `send`."""
-SLOW = 2
-"""It has blocked: its events go through its outbox."""
-WAITING = 4
-"""Its outbox holds something."""
-BEHIND = 8
-"""It is opening, catching up or expired: its own task feeds it."""
-GONE = 16
-"""Nothing is ever written to it again."""
+WORKERS = 16
+"""Tasks that are in a send at the same time, not counting the stuck ones."""
 
 TURN_EVENTS = 64
 TURN_SENDS = 256
-TAKE_OVER_AFTER = 0.005
-UNBLOCKED_AFTER = 64
-UNBLOCKED_WITHIN = 0.001
-LINGER = 10
+LOOK_EVERY = 0.005
+STILL_FOR = 0.004
+REPLACED_BY = 4
+"""Where some are stuck there may be more, and looking for them one by one would take its time."""
 
 
-class Owner(Protocol):
-    """Whose line it is; told at once, and it takes the line out of every index before it returns."""
+class Lane:
+    """One workspace's queue. `settled` is the position up to which everything has wholly been handed over."""
 
-    def broken(self) -> None:
-        """The socket is gone."""
+    __slots__ = ("jobs", "newest", "queued", "settled", "turn", "turns", "whenever")
 
-    def overrun(self) -> None:
-        """It is too slow, and must be closed."""
-
-
-class Line:
-    """One connection, as the pump sees it.
-
-    `position` is that of the last record that was handed to it; `expires` when its token does (wall clock, seconds).
-    """
-
-    __slots__ = ("expires", "fast", "freed", "gate", "outbox", "owner", "position", "since", "write", "writing")
-
-    def __init__(self, owner: Owner, write: Send, outbox: Outbox, expires: float | None) -> None:
-        self.owner = owner
-        self.write = write
-        self.outbox = outbox
-        self.gate = BEHIND
-        self.position = 0
-        self.expires = float("inf") if expires is None else expires
-        self.since = 0.0
-        self.fast = 0
-        self.freed: anyio.Event | None = None
-        self.writing = False
+    def __init__(self, position: int = 0) -> None:
+        self.jobs: deque[tuple[Sequence[Line], Frame]] = deque()
+        self.turn: Turn | None = None
+        """The one that still has recipients."""
+        self.turns: deque[Turn] = deque()
+        """Those in whose sends somebody still is, too."""
+        self.queued = False
+        self.settled = self.newest = position
+        self.whenever: list[tuple[int, Callable[[], object]]] = []
 
 
 class Turn:
     """Frames on their way to the same recipients, one connection after the other."""
 
-    __slots__ = ("exhausted", "first", "frames", "lane", "last", "left", "now", "recipients")
+    __slots__ = ("exhausted", "first", "frames", "lane", "last", "left", "now", "recipients", "workers")
 
-    def __init__(self, lane: Lane, recipients: Sequence[Line], frames: list[Frame]) -> None:
+    def __init__(self, lane: Lane, recipients: Sequence[Line], frames: list[Frame], now: float) -> None:
         self.lane = lane
         self.recipients: Iterator[Line] = iter(recipients)
         self.frames = frames
         self.first = frames[0].position
         self.last = frames[-1].position
         self.left = TURN_SENDS
-        self.now = 0.0
+        self.now = now
+        self.workers = 0
         self.exhausted = False
 
 
-class Lane:
-    """One workspace's queue. `settled` is the position up to which every round has wholly ended."""
-
-    __slots__ = ("jobs", "queued", "settled", "turn", "whenever")
-
-    def __init__(self, position: int = 0) -> None:
-        self.jobs: deque[tuple[Sequence[Line], Frame]] = deque()
-        self.turn: Turn | None = None
-        self.queued = False
-        self.settled = position
-        self.whenever: deque[tuple[int, Callable[[], object]]] = deque()
-
-
 class Worker:
-    """A task that sends. `mark` moves with every send, so that standing still can be seen from outside."""
+    """A task that sends; `line` is the one whose send it is in."""
 
-    __slots__ = ("frames", "index", "line", "lost", "mark", "seen", "sent", "turn", "wake")
+    __slots__ = ("index", "left", "line", "lost", "seen", "turn")
 
     def __init__(self) -> None:
         self.line: Line | None = None
         self.turn: Turn | None = None
-        self.frames: list[Frame] = []
         self.index = 0
-        self.mark = 0
-        self.seen = -1
-        self.sent = 0
+        self.left = TURN_SENDS
         self.lost = False
-        self.wake: anyio.Event | None = None
+        self.seen: tuple[Line | None, int, float] = (None, 0, 0.0)
 
 
 class Pump:
-    """A node's. `write_timeout`, in seconds, is how long a send may get nowhere."""
+    """A node's. `write_timeout` is how many seconds a send may get nowhere."""
 
     def __init__(self, clock: Clock, timers: Timers, *, write_timeout: float) -> None:
-        self.stuck = 0
+        self.lines = Lines(clock, timers, write_timeout=write_timeout)
         self._clock = clock
         self._timers = timers
-        self._write_timeout = write_timeout
         self._ready: deque[Lane] = deque()
         self._turn: Turn | None = None
         self._workers: list[Worker] = []
-        self._idle: list[Worker] = []
-        self._watched: set[Line] = set()
-        self._watching: Timer | None = None
+        self._idle: list[anyio.Event] = []
+        self._coming = 0
         self._looking: Timer | None = None
-        self._linger = 0
-        self._tasks: TaskGroup | None = None
+        self._look_at = 0.0
 
     def start(self, tasks: TaskGroup) -> None:
         """Send from tasks of this group, until it is cancelled."""
-        self._tasks = tasks
-        trio = type(current_token().native_token).__module__.startswith("trio")
-        for _ in range(16 if trio else 1):
-            self._hire()
+        self.lines.start(tasks)
 
-    # --- what the dispatcher and the connections ask
+    # --- what the dispatcher asks
 
     def put(self, lane: Lane, recipients: Sequence[Line], frame: Frame) -> None:
         """Send a frame to those; never waits. Neighbours with the very same `recipients` go out together."""
         lane.jobs.append((recipients, frame))
+        lane.newest = frame.position
         if not lane.queued:
             lane.queued = True
             self._ready.append(lane)
-        if self._idle:
-            for worker in self._idle[-len(recipients) :]:
-                self._rouse(worker)
+        if not self._coming:
+            self._rouse(1)
+
+    def settle(self, lane: Lane, position: int) -> None:
+        """Nobody here gets the record at `position`."""
+        lane.newest = position
+        self._settle(lane)
 
     def afterwards(self, lane: Lane, position: int, call: Callable[[], object]) -> None:
         """Call it when everything up to `position` has been handed to everybody; at once where that is so."""
         if lane.settled >= position:
             call()
         else:
-            lane.whenever.append((position, call))
+            insort(lane.whenever, (position, call), key=itemgetter(0))
+
+    async def settled(self, lane: Lane, position: int) -> None:
+        """Wait until everything up to `position` has been handed to everybody."""
+        if lane.settled < position:
+            reached = anyio.Event()
+            self.afterwards(lane, position, reached.set)
+            await reached.wait()
 
     @staticmethod
     def abandon(lane: Lane) -> None:
         """Nobody is left here: what was to be called afterwards is called now."""
-        while lane.whenever:
-            lane.whenever.popleft()[1]()
+        calls, lane.whenever = lane.whenever, []
+        for _, call in calls:
+            call()
 
-    def settle(self, lane: Lane, position: int) -> None:
-        """Nobody here gets the record at `position`."""
-        if lane.turn is None and not lane.jobs:
-            self._settled(lane, position)
+    # --- turns
+
+    def _next_turn(self) -> Turn | None:
+        if not self._ready:
+            return None
+        lane = self._ready.popleft()
+        turn = lane.turn
+        if turn is None:
+            recipients, frame = lane.jobs.popleft()
+            frames = [frame]
+            while lane.jobs and lane.jobs[0][0] is recipients and len(frames) < TURN_EVENTS:
+                frames.append(lane.jobs.popleft()[1])
+            turn = lane.turn = Turn(lane, recipients, frames, self._clock.time())
+            lane.turns.append(turn)
         else:
-            lane.jobs.append(((), Frame("", type="", position=position)))
+            turn.left = TURN_SENDS
+            turn.now = self._clock.time()
+        self._turn = turn
+        return turn
 
-    def offer(self, line: Line, frame: Frame) -> None:
-        """Send it to one connection, in its turn; never waits."""
-        if line.gate & GONE:
-            return
-        if not line.outbox.offer(frame):
-            line.owner.overrun()
-            return
-        line.gate |= WAITING
-        if not line.gate & (SENDING | BEHIND) and not line.writing:
-            self._write_soon(line)
+    def _leave(self, worker: Worker, turn: Turn) -> None:
+        """A worker takes no more of it: its recipients are exhausted, or it is the turn of others."""
+        worker.turn = worker.line = None
+        turn.workers -= 1
+        lane = turn.lane
+        if self._turn is turn:
+            self._turn = None
+            if turn.exhausted:
+                lane.turn = None
+            if lane.turn is not None or lane.jobs:
+                self._ready.append(lane)  # behind the others; its iterator goes on where it stands
+            else:
+                lane.queued = False
+        if turn.exhausted and not turn.workers:
+            self._settle(lane)
 
-    async def answer(self, line: Line, frame: Frame) -> None:
-        """From the connection's own task: directly where nothing is in the way, else queued. At most this one is sent
-        here, since that task must get back to `receive`."""
-        if line.gate & ~BEHIND:
-            self.offer(line, frame)
+    @staticmethod
+    def _settle(lane: Lane) -> None:
+        turns = lane.turns
+        while turns and turns[0].exhausted and not turns[0].workers:
+            turns.popleft()
+        if turns:
+            lane.settled = turns[0].first - 1
+        elif lane.jobs:
+            lane.settled = lane.jobs[0][1].position - 1
         else:
-            await self.send_now(line, frame)
-
-    async def send_now(self, line: Line, frame: Frame) -> None:
-        """Send it as soon as nobody else is sending on that connection, and return when it is written."""
-        while line.gate & SENDING:
-            line.freed = line.freed or anyio.Event()
-            await line.freed.wait()
-        if line.gate & GONE:
-            return
-        line.gate |= SENDING
-        line.since = self._clock.monotonic()
-        self._watched.add(line)
-        self._watch()
-        try:
-            await line.write(frame.message)
-        except Exception:  # whatever a server raises for a socket that is gone
-            line.owner.broken()
-        finally:
-            self._watched.discard(line)
-            self._free(line)
-
-    async def drain(self, line: Line) -> None:
-        """From the connection's own task: write what its outbox holds."""
-        while (frame := line.outbox.take()) is not None and not line.gate & GONE:
-            await self.send_now(line, frame)
-        line.gate &= ~WAITING
-
-    def go_live(self, line: Line) -> None:
-        """The connection has caught up; from here on the pump feeds it what is behind its position."""
-        line.gate &= ~BEHIND
-        if line.gate & WAITING:
-            self._write_soon(line)
-
-    def fall_behind(self, line: Line, lane: Lane) -> None:
-        """From here on its own task feeds it, from the last position that it surely has got."""
-        line.gate |= BEHIND
-        line.position = max(line.position, lane.settled)
+            lane.settled = lane.newest
+        reached = bisect_right(lane.whenever, lane.settled, key=itemgetter(0))
+        calls = lane.whenever[:reached]
+        del lane.whenever[:reached]
+        for _, call in calls:
+            call()
 
     # --- workers
 
+    def _rouse(self, number: int) -> int:
+        """Have so many come, as far as there are. Returns how many do; else all are in a send: the first to get on
+        comes by itself, and where none does, `_look` hires."""
+        for roused in range(number):
+            if self._idle:
+                self._coming += 1
+                self._idle.pop().set()
+            elif len(self._workers) < WORKERS:
+                self._hire()
+            else:
+                return roused
+        return number
+
     def _hire(self) -> None:
-        assert self._tasks is not None, "the pump has not been started"
         worker = Worker()
         self._workers.append(worker)
-        self._tasks.start_soon(self._work, worker, name="jackfield pump")
+        self._coming += 1
+        self.lines.begin(lambda: self._work(worker), "jackfield pump")
 
-    def _rouse(self, worker: Worker) -> None:
-        self._idle.remove(worker)
-        if worker.wake is not None:
-            worker.wake.set()
-        if self._looking is None:
-            self._look()
+    def _dismiss(self, worker: Worker) -> None:
+        """It takes no more turns, whatever it is in."""
+        self._workers.remove(worker)
+        if (turn := worker.turn) is not None:
+            self._leave(worker, turn)
 
     async def _work(self, worker: Worker) -> None:
-        while not worker.lost:
-            turn = self._turn or self._next_turn()
-            if turn is None:
-                worker.wake = anyio.Event()
-                self._idle.append(worker)
-                await worker.wake.wait()
-                worker.wake = None
-                continue
-            before = turn.left
-            await self._serve(worker, turn)
-            worker.sent += before - turn.left
-            if worker.sent >= TURN_SENDS and not worker.lost:
-                worker.sent = 0
-                await checkpoint()  # sends may never suspend, and others want to run
+        try:
+            while await self._take_turns(worker):
+                wake = anyio.Event()
+                self._idle.append(wake)
+                await wake.wait()
+        except Exception:
+            if not worker.lost:
+                self._dismiss(worker)
+            raise
 
-    def _next_turn(self) -> Turn | None:
-        while self._ready:
-            lane = self._ready.popleft()
-            if (turn := lane.turn) is None:
-                if not lane.jobs:
-                    lane.queued = False
-                    continue
-                recipients, frame = lane.jobs.popleft()
-                frames = [frame]
-                while lane.jobs and lane.jobs[0][0] is recipients and len(frames) < TURN_EVENTS:
-                    frames.append(lane.jobs.popleft()[1])
-                turn = lane.turn = Turn(lane, recipients, frames)
-            turn.left = TURN_SENDS
-            turn.now = self._clock.time()
-            self._turn = turn
-            return turn
-        return None
+    async def _take_turns(self, worker: Worker) -> bool:
+        """Until there are none. False: this worker is not wanted any more."""
+        while True:
+            self._coming -= 1
+            if self._sending():
+                self._watch()
+            elif self._coming:  # one is enough where sends do not suspend
+                break
+            while worker.left > 0 and (turn := self._turn or self._next_turn()) is not None:
+                if not self._coming:  # as many as are in a send, and one: so they double
+                    self._rouse(1 + self._sending())
+                await self._serve(worker, turn)
+                if worker.lost:
+                    return False
+            if worker.left > 0:
+                break
+            worker.left = TURN_SENDS
+            self._coming += 1
+            await checkpoint()  # sends may never suspend, and others want to run
+        if len(self._workers) > WORKERS:
+            self._dismiss(worker)
+            return False
+        return True
+
+    def _sending(self) -> int:
+        return sum(worker.line is not None for worker in self._workers)
 
     async def _serve(self, worker: Worker, turn: Turn) -> None:
         """Send a turn's frames to the connections that this worker gets from the shared iterator."""
         worker.turn = turn
-        worker.frames = frames = turn.frames
-        first, last, now, cost = turn.first, turn.last, turn.now, len(turn.frames)
-        single = frames[0].message if cost == 1 else None
+        turn.workers += 1
+        frames, first, last, now = turn.frames, turn.first, turn.last, turn.now
+        worker.index = cost = len(frames)
+        message = frames[0].message if cost == 1 else None
+        mine = 0
         for line in turn.recipients:
             if line.gate or line.position >= first or line.expires <= now:
-                self._aside(line, frames)
-                continue
-            line.gate = SENDING
-            line.position = last
-            worker.line = line
-            worker.mark += 1
-            try:
-                if single is not None:
-                    worker.index = 1
-                    await line.write(single)
-                else:
-                    await self._send_all(worker, line, frames)
-                if line.gate == SENDING | WAITING and not worker.lost:
-                    await self._send_waiting(worker, line)
-            except Exception:  # whatever a server raises for a socket that is gone
-                line.owner.broken()
-            worker.line = None
-            if worker.lost:
-                await self._write(line)
-                return
-            if line.gate == SENDING:
-                line.gate = 0
+                line.aside(frames, now)
             else:
-                self._free(line)
-            turn.left -= cost
-            if turn.left <= 0:
-                break
-            if self._turn is not turn:  # another worker has seen its end, or put it back in the row
+                line.gate = SENDING
+                line.position = last
+                line.sends += 1
+                worker.line = line
+                try:
+                    if message is not None:
+                        await line.write(message)
+                    else:
+                        await self._send_all(worker, line, frames)
+                    if line.gate == SENDING | WAITING:  # more came while it was in there
+                        await line.write_waiting()
+                except Exception:  # whatever a server raises for a socket that is gone
+                    line.broken()
+                if line.gate == SENDING:
+                    line.gate = 0
+                elif worker.lost:
+                    await line.write_on()
+                    return
+                else:
+                    line.release()
+            mine += cost
+            turn.left = left = turn.left - cost
+            if left <= 0:
                 break
         else:
             turn.exhausted = True
+        worker.left -= mine
         self._leave(worker, turn)
 
     @staticmethod
@@ -343,135 +316,45 @@ class Pump:
         worker.index = 0
         for frame in frames:
             worker.index += 1
-            worker.mark += 1
+            line.sends += 1
             await line.write(frame.message)
-            if worker.lost or line.gate & GONE:  # what is left has gone to its outbox, or nowhere
-                return
-
-    @staticmethod
-    async def _send_waiting(worker: Worker, line: Line) -> None:
-        """What came for the connection while this worker was sending to it, as every send under trio lets it."""
-        worker.index = len(worker.frames)
-        for _ in range(TURN_EVENTS):
-            if line.gate != SENDING | WAITING or (frame := line.outbox.take()) is None:
+            if worker.lost:  # what is left waits already
                 break
-            worker.mark += 1
-            await line.write(frame.message)
-            if worker.lost:
-                return
-        if not len(line.outbox):
-            line.gate &= ~WAITING
-
-    def _leave(self, worker: Worker, turn: Turn) -> None:
-        worker.turn = None
-        if self._turn is turn:
-            self._turn = None
-            if not turn.exhausted:
-                self._ready.append(turn.lane)  # others first; its iterator goes on where it stands
-                return
-            turn.lane.turn = None
-            if turn.lane.jobs:
-                self._ready.append(turn.lane)
-            else:
-                turn.lane.queued = False
-        if turn.exhausted and not any(other.turn is turn for other in self._workers):
-            self._settled(turn.lane, turn.last)
-
-    def _settled(self, lane: Lane, position: int) -> None:
-        lane.settled = max(lane.settled, position)
-        while lane.whenever and lane.whenever[0][0] <= lane.settled:
-            lane.whenever.popleft()[1]()
-
-    def _aside(self, line: Line, frames: Sequence[Frame]) -> None:
-        """A connection that the worker cannot just send to."""
-        if line.gate & (GONE | BEHIND):
-            return  # the one gets nothing, the other reads its way up by itself
-        for frame in frames:
-            if frame.position > line.position:
-                line.position = frame.position
-                self.offer(line, frame)
-
-    # --- one connection
-
-    def _free(self, line: Line) -> None:
-        """Whoever finishes a send with the outbox not empty hands it to a writer."""
-        line.gate &= ~SENDING
-        if line.freed is not None:
-            line.freed.set()
-            line.freed = None
-        if line.gate & WAITING and not line.gate & (BEHIND | GONE) and not line.writing:
-            self._write_soon(line)
-
-    def _write_soon(self, line: Line) -> None:
-        assert self._tasks is not None, "the pump has not been started"
-        line.writing = True
-        self._tasks.start_soon(self._write, line, name="jackfield writer")
-
-    async def _write(self, line: Line) -> None:
-        """Write one connection's outbox; lives while there is something to write."""
-        line.writing = True
-        line.gate |= SENDING
-        self._watched.add(line)
-        self._watch()
-        try:
-            while not line.gate & (GONE | BEHIND) and (frame := line.outbox.take()) is not None:
-                line.since = before = self._clock.monotonic()
-                await line.write(frame.message)
-                line.fast = line.fast + 1 if self._clock.monotonic() - before < UNBLOCKED_WITHIN else 0
-                if line.fast % TURN_EVENTS == TURN_EVENTS - 1:
-                    await checkpoint()
-        except Exception:  # whatever a server raises for a socket that is gone
-            line.owner.broken()
-        finally:
-            self._watched.discard(line)
-            line.writing = False
-            if not len(line.outbox):
-                line.gate &= ~WAITING
-            self._free(line)
-            if line.fast >= UNBLOCKED_AFTER:
-                line.gate &= ~SLOW
+            if line.gate & (GONE | BEHIND):
+                line.put_back(frames[worker.index :])
+                break
 
     # --- standing still
 
-    def _look(self) -> None:
-        """Every 5 ms while there is work: has each worker got on?"""
-        stuck = [w for w in self._workers if w.line is not None and w.mark == w.seen]
-        for worker in stuck:
-            self._take_over(worker)
-        for worker in self._workers:
-            worker.seen = worker.mark if worker.line is not None else -1
-        self._linger = LINGER if len(self._idle) < len(self._workers) else self._linger - 1
-        self._looking = self._timers.call_later(TAKE_OVER_AFTER, self._look) if self._linger > 0 else None
-
-    def _take_over(self, worker: Worker) -> None:
-        line = worker.line
-        assert line is not None, "only a worker that sends can be stuck"
-        worker.lost = True
-        self._workers.remove(worker)
-        line.since = self._clock.monotonic()
-        line.fast = 0
-        line.gate |= SLOW
-        self._watched.add(line)
-        self._watch()
-        if rest := worker.frames[worker.index :]:
-            line.outbox.put_back(rest)
-            line.gate |= WAITING
-        if (turn := worker.turn) is not None:
-            worker.turn = None
-            if turn.exhausted and not any(other.turn is turn for other in self._workers):
-                self._settled(turn.lane, turn.last)
-        self._hire()
-
     def _watch(self) -> None:
-        if self._watching is None:
-            self._watching = self._timers.call_later(self._write_timeout / 4, self._check_progress)
+        """Note who is in which send, and look in 5 ms whether he is in it still."""
+        now = self._clock.monotonic()
+        for worker in self._workers:
+            if (line := worker.line) is not None:
+                if worker.seen[:2] != (line, line.sends):
+                    worker.seen = (line, line.sends, now)
+                if self._looking is None:
+                    self._looking = self._timers.call_later(LOOK_EVERY, self._look)
+                    self._look_at = now + LOOK_EVERY
 
-    def _check_progress(self) -> None:
-        """Now and then, while anybody is in a send that may not end: who has been for too long?"""
-        limit = self._clock.monotonic() - self._write_timeout
-        for line in [line for line in self._watched if line.gate & SENDING and line.since <= limit]:
-            self._watched.discard(line)
-            line.owner.overrun()
-        self._watching = None
-        if self._watched:
-            self._watch()
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        patience = STILL_FOR + 2 * (now - self._look_at)  # if this comes late, the whole loop was held up, and they too
+        stuck = 0
+        for worker in tuple(self._workers):
+            line, (seen, sends, since) = worker.line, worker.seen
+            if line is not None and line is seen and line.sends == sends and now - since >= patience:
+                self._take_over(worker, line)
+                stuck += 1
+        if stuck and not self._coming and (self._turn is not None or self._ready):
+            for _ in range(REPLACED_BY * stuck - self._rouse(REPLACED_BY * stuck)):
+                self._hire()
+        self._looking = None
+        self._watch()
+
+    def _take_over(self, worker: Worker, line: Line) -> None:
+        turn = worker.turn
+        assert turn is not None, "who is in a send is in a turn"
+        worker.lost = True
+        line.block(turn.frames[worker.index :])
+        self._dismiss(worker)

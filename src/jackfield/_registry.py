@@ -32,6 +32,9 @@ _VOCABULARY: tuple[type[ServerEvent], ...] = (
     events.ThreadUpdated,
 )
 
+# What @on(ClientEvent) and @on(ServerEvent) are called.
+_GENERAL = frozenset({"client_event", "server_event"})
+
 
 class Registry(Mapping[str, type[Event]]):
     """Every event of an application: a mapping from type to class. The specification's own are always there."""
@@ -56,6 +59,10 @@ class Registry(Mapping[str, type[Event]]):
             raise ConfigurationError(
                 f'"{type}" is registered twice: by {self._owners[type]} and by {owner}. '
                 "Leave one out, or rename one type."
+            )
+        if name in _GENERAL:
+            raise ConfigurationError(
+                f'plugin "{owner}": on_{name} is the hook of every event, so "{type}" cannot be a type. Rename it.'
             )
         if (other := self._hooks.get(name)) is not None:
             raise ConfigurationError(

@@ -17,8 +17,8 @@ import anyio
 
 from jackfield._audience import AllChannels, includes
 from jackfield._clock import Deadline, Timer
+from jackfield._line import BEHIND, GONE, Line
 from jackfield._outbox import Frame, Outbox
-from jackfield._pump import BEHIND, GONE, SENDING, Line
 from jackfield._wire import PING, PONG, Incoming, Ref, Rejected
 from jackfield.engine import EngineError, Trimmed
 from jackfield.errors import REASONS, CloseCode, InvalidEvent, InvalidToken, RateLimited, Refused, UnknownEvent
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jackfield._node import Node
     from jackfield._workspace import Workspace
 
-__all__ = ["Session"]
+__all__ = ["Session", "close"]
 
 logger = logging.getLogger("jackfield")
 Message = MutableMapping[str, Any]
@@ -54,6 +54,15 @@ class _End(Exception):
         self.reason = reason
 
 
+async def close(write: Send, code: int, reason: str) -> None:
+    """Send a close frame. Some servers raise for a code that only servers should use, and would keep the socket: they
+    get 1000."""
+    try:
+        await write({"type": "websocket.close", "code": int(code), "reason": reason})
+    except Exception:  # where the socket is gone, it raises again
+        await write({"type": "websocket.close", "code": int(CloseCode.NORMAL), "reason": reason})
+
+
 class Session:
     """A connection of a user to a workspace, as hooks hold it. It hashes by identity, so a plugin may keep what it
     knows of one in a `WeakKeyDictionary`."""
@@ -61,6 +70,7 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_catching_up",
+        "_closed",
         "_closing",
         "_excess",
         "_expiry",
@@ -100,11 +110,13 @@ class Session:
         self.channels: set[str] = set()
         self.sees_all = False
         self.topics: set[str] = set()
-        self.line = Line(self, send, Outbox(settings.outbox_events, settings.outbox_bytes), principal.expires_at)
+        outbox = Outbox(settings.outbox_events, settings.outbox_bytes)
+        self.line = Line(node.pump.lines, self, send, outbox, principal.expires_at)
         self._node = node
         self._room: Room | None = None
         self._scope = anyio.CancelScope()
         self._catching_up = False
+        self._closed = False
         self._closing: tuple[int, str, Refused | None] | None = None
         self._heard = node.clock.monotonic()
         self._heartbeat: Timer | None = None
@@ -125,8 +137,25 @@ class Session:
         return self.principal.user_id
 
     def sees(self, channel_id: str) -> bool:
-        """Whether its user sees a channel now."""
+        """Whether its user sees a channel, as of what has been dispatched here."""
         return self.sees_all or channel_id in self.channels
+
+    async def sees_now(self, channel_id: str) -> bool:
+        """The same where the log ends: ask it before refusing, since what another node has acknowledged counts although
+        its record has not come by here."""
+        room, node = self._room, self._node
+        if self.sees(channel_id) or room is None:
+            return self.sees(channel_id)
+        upto = (await node.engine.read(room.id)).position
+        position, sees = (self.line.position if self.line.gate & BEHIND else room.position), self.sees(channel_id)
+        while position < upto:
+            entries = await node.hub.between(room, position, upto)
+            for entry in entries:
+                sight = entry.head.sight
+                if sight is not None and sight.channel_id == channel_id and sight.user_id in (None, self.user_id):
+                    sees = sight.gained
+            position = entries[-1].record.position if entries else upto
+        return sees
 
     def watches(self, topic: str) -> bool:
         """Whether it watches a topic."""
@@ -151,7 +180,7 @@ class Session:
         delivery = event.__event__.delivery
         key = delivery.key_of(event) if delivery.kind == "latest" else ()
         text = self._node.wire.encode(event, self.workspace.id, self._node.clock.time())
-        self._node.pump.offer(self.line, Frame(text, type=event.__event__.type, kind=delivery.kind, key=key))
+        self.line.offer(Frame(text, type=event.__event__.type, kind=delivery.kind, key=key))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
         """End it by a close code; nothing more is delivered. `reason` is a constant, at most 123 bytes."""
@@ -170,10 +199,7 @@ class Session:
             raise InvalidToken
         self.principal = principal
         self.line.expires = float("inf") if principal.expires_at is None else principal.expires_at
-        self._arm_expiry()
-        if self.line.gate & BEHIND and not self._catching_up:
-            # Not here: a slow link would outlast the deadline of the hook that calls this.
-            self._node.start_soon(self._catch_up)
+        self._go_on()
 
     # --- what the core uses
 
@@ -188,28 +214,37 @@ class Session:
         return (self.opened_at if issued_at is None else issued_at) <= since
 
     def gain(self, channel_id: str) -> None:
+        """From here on it sees a channel."""
         self.channels.add(channel_id)
 
     def lose(self, channel_id: str) -> None:
+        """It sees a channel no longer."""
         self.channels.discard(channel_id)
 
     def broken(self) -> None:
         """Its socket is gone; the receive loop will hear of it."""
-        self.line.gate |= GONE
+        self.line.close()
         if self._room is not None:
             self._room.unseat(self)
 
     def overrun(self) -> None:
         """It does not read what it gets."""
-        self._node.pump.stuck += bool(self.line.gate & SENDING)
         self.end(CloseCode.SLOW)
+
+    def lapsed(self) -> None:
+        """Its token has run out: delivery stops, and a fresh one may come within the grace."""
+        if self.expired and self._room is not None and not self.line.gate & BEHIND:
+            self._room.unseat(self)
+            self.line.fall_behind(self._room.position)
+        self._arm_expiry()  # for the grace; or anew, where the wall clock was set back
 
     def end(self, code: int, reason: str | None = None, error: Refused | None = None) -> None:
         """Out of every index now; its own task closes it. The first to say so is heard."""
         if self._closing is None:
             self._closing = (code, reason or REASONS.get(code, ""), error)
+            # A task that is stuck in a send, which on some servers nothing but a close frees, cannot come to close.
+            self._node.timers.call_later(CLOSE_WITHIN, lambda: self._node.start_soon(self._close))
         self.broken()
-        self.line.outbox.clear()
         self._scope.cancel()
 
     # --- its life
@@ -241,7 +276,7 @@ class Session:
         for timer in (self._heartbeat, self._expiry):
             if timer is not None:
                 timer.cancel()
-        self.line.gate |= GONE
+        self.line.close()
         room, self._room = self._room, None
         if room is not None:
             self._node.hub.leave(room, self)
@@ -259,7 +294,7 @@ class Session:
                 self.end(end.code, end.reason)
         if self._closing is not None:
             code = self._closing[0]
-            await self._close(*self._closing)
+            await self._close()
         return code
 
     async def _open(self) -> None:
@@ -280,39 +315,51 @@ class Session:
             state=state,
         )
         text = node.wire.encode(hello, self.workspace.id, node.clock.time())
-        await node.pump.send_now(self.line, Frame(text, type="hello"))
+        await self.line.send(Frame(text, type="hello"))
         self._heard = node.clock.monotonic()
         self._heartbeat = node.timers.call_later(node.settings.heartbeat_timeout, self._listen_for_life)
         self._arm_expiry()
-        await self._catch_up()
+        if not self._go_live():
+            self._read_up()
+
+    def _read_up(self) -> None:
+        """Catch up; not in its own task, which has to be in `receive`, nor in a hook, which has a deadline."""
+        if not self._catching_up:
+            self._catching_up = True
+            self._node.start_soon(self._catch_up)
 
     async def _catch_up(self) -> None:
         """Write what waits, read up to the end of the log, and go live there."""
-        self._catching_up = True
+        line, room, node = self.line, self._room, self._node
         try:
-            if not self.expired:
-                await self._node.pump.drain(self.line)
-                await self._read_up()
+            if room is None:  # it has gone meanwhile
+                return
+            await node.pump.settled(room.lane, line.upto)  # what had been dispatched to it waits in its outbox by then
+            await line.drain()
+            while not (line.gate & GONE or self.expired or self._go_live()):
+                entries = await node.hub.between(room, line.position, room.position)
+                for entry in entries:
+                    if not self.expired:
+                        await self._read(entry)
+                if not entries:  # the rest of them were passing, and are gone
+                    line.position = room.position
         except Trimmed:
             self.end(CloseCode.EXPIRED)
+        except EngineError as error:
+            logger.warning("a connection could not be caught up: %s", error)
+            self.end(CloseCode.OVERLOADED)
         finally:
             self._catching_up = False
 
-    async def _read_up(self) -> None:
-        """Turn by turn, and with no await between the last look and the flip."""
-        line, room, node = self.line, self._room, self._node
-        while room is not None and not line.gate & GONE and not self.expired:
-            if line.position >= room.position:
-                # It may be ahead of the dispatcher by what was committed a moment ago: that comes by, and passes it
-                # over.
-                node.pump.go_live(line)
-                room.seat(self)
-                return
-            entries = await node.hub.between(room, line.position, room.position)
-            for entry in entries:
-                await self._read(entry)
-            if not entries:  # the rest of them were passing, and are gone
-                line.position = room.position
+    def _go_live(self) -> bool:
+        """Where the log ends, with no await between the look and the flip. False: there is more of it."""
+        room = self._room
+        # It may be ahead of the dispatcher by what was committed a moment ago: that comes by, and passes it over.
+        if room is None or self.line.gate & GONE or self.expired or self.line.position < room.position:
+            return False
+        self.line.go_live()
+        room.seat(self)
+        return True
 
     async def _read(self, entry: Entry) -> None:
         """One record, as it would have come: who gains sight sees it, who loses sight sees it still."""
@@ -320,7 +367,7 @@ class Session:
         if sight is not None and sight.gained:
             self._fold(entry)
         if entry.head.kind != "control" and includes(entry.head.audience, self):
-            await self._node.pump.send_now(self.line, entry.frame())
+            await self.line.send(entry.frame())
         if sight is not None and not sight.gained:
             self._fold(entry)
         self.line.position = entry.record.position
@@ -396,12 +443,12 @@ class Session:
             return
         self._pings = tokens - 1
         frame = _PONG if ref is None else Frame(self._node.wire.pong(ref), type="pong")
-        await self._node.pump.answer(self.line, frame)
+        await self.line.answer(frame)
 
     # --- answering
 
     async def _answer(self, text: str, type: str) -> None:
-        await self._node.pump.answer(self.line, Frame(text, type=type))
+        await self.line.answer(Frame(text, type=type))
 
     async def _refuse(self, refused: Refused, ref: Ref, *, strike: bool = True) -> None:
         """Answer it, and count it: too many ends the connection."""
@@ -432,23 +479,26 @@ class Session:
     # --- ending
 
     async def _flush(self) -> None:
-        """Before an end of our own choosing, what waits goes out; unless somebody is stuck in it."""
+        """Before an end of our own choosing, what waits goes out."""
         try:
             with Deadline(self._node.timers, CLOSE_WITHIN):
-                if not self.line.gate & (SENDING | GONE):
-                    await self._node.pump.drain(self.line)
+                await self.line.drain()
         except TimeoutError:
             pass
 
-    async def _close(self, code: int, reason: str, error: Refused | None) -> None:
+    async def _close(self) -> None:
         """The one send that may overlap another: on some servers it frees the stuck one."""
         write, node = self.line.write, self._node
+        if self._closed or self._closing is None:
+            return
+        self._closed = True
+        code, reason, error = self._closing
         try:
             with Deadline(node.timers, CLOSE_WITHIN):
                 if error is not None:
                     text = node.wire.error(error, None, node.clock.time())
                     await write({"type": "websocket.send", "text": text})
-                await write({"type": "websocket.close", "code": int(code), "reason": reason})
+                await close(write, code, reason)
         except Exception:  # whatever a server raises for a socket that is gone; or it took too long
             logger.debug("a close frame could not be sent")
 
@@ -466,22 +516,20 @@ class Session:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        if self.principal.expires_at is not None:
-            left = self.principal.expires_at - self._node.clock.time()
-            self._expiry = self._node.timers.call_later(max(0.0, left), self._expire)
-
-    def _expire(self) -> None:
-        """Delivery stops; a fresh token may come within the grace."""
-        node, expires_at = self._node, self.principal.expires_at
-        assert expires_at is not None, "armed only where there is an end"
-        left = expires_at - node.clock.time()
-        if left > 0:  # the wall clock was set back
-            self._arm_expiry()
-            return
-        if self._room is not None and not self.line.gate & BEHIND:
-            self._room.unseat(self)
-            node.pump.fall_behind(self.line, self._room.lane)
-        self._expiry = node.timers.call_later(max(0.0, left + self.principal.grace), self._expired_for_good)
+        if self.line.expires < float("inf"):
+            left = self.line.expires - self._node.clock.time()
+            grace = self.principal.grace if left <= 0 else 0.0
+            call = self._expired_for_good if left <= 0 else self.lapsed
+            self._expiry = self._node.timers.call_later(max(0.0, left + grace), call)
 
     def _expired_for_good(self) -> None:
-        self.end(CloseCode.EXPIRED, error=InvalidToken())
+        if self.line.expires + self.principal.grace <= self._node.clock.time():
+            self.end(CloseCode.EXPIRED, error=InvalidToken())
+        else:  # the wall clock was set back
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Under a token that is good again."""
+        self._arm_expiry()
+        if not self.expired and self.line.gate & BEHIND:
+            self._read_up()

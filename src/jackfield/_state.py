@@ -32,9 +32,9 @@ DUE = b"@"
 JSON begins like this."""
 
 
-def due_of(value: bytes) -> float | None:
+def due_of(value: bytes | None) -> float | None:
     """When a stored cell falls due (wall clock, seconds)."""
-    return float(value[1 : value.index(b"\n")]) if value.startswith(DUE) else None
+    return None if value is None or not value.startswith(DUE) else float(value[1 : value.index(b"\n")])
 
 
 class State(Generic[T]):
@@ -204,16 +204,19 @@ class Transaction:
         """Put what `change` makes of the value in its place; nothing is written where it makes no difference.
 
         `change` is a pure function; it may run again. `due`, in seconds from now, has `cell_due` asked then; an
-        update that makes a difference and names none takes it away. `fading` forgets the cell when the history has
+        update that names none leaves the time that was named before. `fading` forgets the cell when the history has
         passed this commit.
         """
         cell = Key(state.name, key)
-        before = state.load(await self._overlay.get(cell))
+        held = await self._overlay.get(cell)
+        before = state.load(held)
         after = change(before)
         if before != after or due is not None:
-            value, when = state.dump(after), None
-            if value is not None and due is not None:
-                when = self.now + due
+            value = state.dump(after)
+            when = self.now + due if due is not None else due_of(held)
+            if value is None:
+                when = None
+            elif when is not None:
                 value = b"%s%r\n%s" % (DUE, when, value)
             self._overlay.put(Cell(cell, value, when, fading))
         return Change(before, after)
@@ -221,8 +224,7 @@ class Transaction:
 
 async def falls_due(transaction: Transaction, key: Key) -> bool:
     """Whether a cell is there still, and its time has come."""
-    value = await transaction._overlay.get(key)
-    due = None if value is None else due_of(value)
+    due = due_of(await transaction._overlay.get(key))
     return due is not None and due <= transaction.now
 
 

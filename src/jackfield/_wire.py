@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from math import ceil
+from typing import Any, NamedTuple, TypeVar, cast
 
 import attrs
 import orjson
 
+from jackfield._registry import CORE, Registry
 from jackfield._structure import MAX_INTEGER, faults_of, strict_converter
-from jackfield.errors import INTERNAL_ERROR, Fault, InvalidEvent, RateLimited, Refused, UnknownEvent
+from jackfield.errors import INTERNAL_ERROR, ConfigurationError, InvalidEvent, RateLimited, Refused, UnknownEvent
 from jackfield.events import ClientEvent, Event, ServerEvent, timestamp
-
-if TYPE_CHECKING:
-    from jackfield._registry import Registry
 
 __all__ = ["PING", "PONG", "Incoming", "Ref", "Wire"]
 
@@ -56,6 +55,9 @@ class Wire:
         self._client = registry.client()
         self._fields = {name: [f.name for f in attrs.fields(cls)] for name, cls in self._client.items()}
         self._data: dict[type[Event], Callable[[Event], dict[str, Any]]] = {}
+        for type, event in registry.items():
+            if (owner := registry.owner(type)) != CORE:
+                self._check(owner, event)
 
     # --- in
 
@@ -105,8 +107,6 @@ class Wire:
 
         Raises InvalidEvent with every wrong field, each with its place below `path`.
         """
-        if not isinstance(fields, dict):
-            raise InvalidEvent(faults=[Fault(path, "expected an object")])
         try:
             return self._converter.structure(fields, event)
         except Exception as error:
@@ -128,7 +128,7 @@ class Wire:
     def data(self, event: Event) -> dict[str, Any]:
         """An event's fields as JSON has them, without the optional ones that are unset."""
         if (unstructure := self._data.get(type(event))) is None:
-            unstructure = self._data[type(event)] = self._unstructure_for(type(event))
+            unstructure = self._data[type(event)] = self._converter.get_unstructure_hook(type(event))
         return unstructure(event)
 
     def error(self, refused: Refused | None, ref: Ref, at: float) -> str:
@@ -136,7 +136,8 @@ class Wire:
         code, message = INTERNAL_ERROR if refused is None else (refused.code, refused.text())
         data: dict[str, Any] = {"message": message, "code": code}
         if isinstance(refused, RateLimited):
-            data["retry_after_ms"] = max(1, round(refused.retry_after * 1000))
+            # Up, or who comes back at that moment is too early; but not for the last bit of a float.
+            data["retry_after_ms"] = max(1, ceil(refused.retry_after * 1000 - 1e-6))
         if isinstance(refused, InvalidEvent) and refused.detail:
             data["detail"] = refused.detail
         if self._strict and isinstance(refused, InvalidEvent | UnknownEvent):
@@ -154,18 +155,16 @@ class Wire:
     def _text(envelope: Mapping[str, Any]) -> str:
         return orjson.dumps(envelope).decode()
 
-    def _unstructure_for(self, event: type[Event]) -> Callable[[Event], dict[str, Any]]:
-        every = self._converter.get_unstructure_hook(event)
-        optional = [field.name for field in attrs.fields(event) if field.default is None]
-
-        def unstructure(event: Event) -> dict[str, Any]:
-            data: dict[str, Any] = every(event)
-            for name in optional:
-                if data[name] is None:
-                    del data[name]
-            return data
-
-        return unstructure if optional else every
+    def _check(self, owner: str, event: type[Event]) -> None:
+        """Stop the start where a field could never be read."""
+        try:
+            self._converter.get_structure_hook(event)
+        except Exception as error:
+            raise ConfigurationError(
+                f'plugin "{owner}": {event.__name__} ("{event.__event__.type}") has a field of a kind that has no form '
+                "in JSON. Annotate it with str, int, float, bool, Literal, Sequence, Mapping, JSON, or an attrs class "
+                "of these."
+            ) from error
 
 
 def _is_ref(ref: object) -> bool:

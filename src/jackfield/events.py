@@ -34,6 +34,7 @@ __all__ = [
     "EventType",
     "Hello",
     "Id",
+    "InChannel",
     "MemberJoined",
     "MemberLeft",
     "MessageDeleted",
@@ -174,14 +175,14 @@ class Event:
             raise TypeError(f"{cls.__name__}: latest({min(missing)!r}) names no field")
         cls.__event__ = EventType(type, type.replace(".", "_"), delivery, cost, when_expired)
 
-    _reserved: ClassVar[frozenset[str]] = frozenset({"audience"})
+    _reserved: ClassVar[frozenset[str]] = frozenset({"audience", "__event__"})
 
 
 class ClientEvent(Event):
     """Something a client says. Its fields stand flat beside `type`, or in `data`."""
 
     # Beside `type` stand these; a field of that name could not be told from them.
-    _reserved: ClassVar[frozenset[str]] = frozenset({"type", "data", "ref", "workspace_id", "timestamp", "audience"})
+    _reserved: ClassVar[frozenset[str]] = Event._reserved | {"type", "data", "ref", "workspace_id", "timestamp"}
 
 
 class ServerEvent(Event):

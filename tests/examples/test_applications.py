@@ -193,4 +193,4 @@ async def test_trio_has_a_pulse() -> None:
         guest = await b.connect(workspace="ops")
         await b.clock.advance(1)
         pulse = await guest.receive(trio_server.Pulse)
-        assert pulse.tasks > 10
+        assert pulse.tasks > 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from servers import _free_port
 from wireclient import Client, connect
 
 pytestmark = pytest.mark.servers
@@ -29,7 +29,7 @@ UVICORN = ("-m", "uvicorn", "--host=127.0.0.1", "--port={port}")
 @contextmanager
 def served(*command: str) -> Generator[int]:
     """The port of a server, until it is told to end; it has to, and without a word of complaint."""
-    port = random.randrange(20_000, 32_000)  # below where kernels take the ports of outgoing connections
+    port = _free_port()
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(
             [sys.executable, *(part.format(port=port) for part in command)],
@@ -107,4 +107,4 @@ def test_fastapi_on_uvicorn() -> None:
 def test_trio_on_anycorn() -> None:
     with served("trio_server.py", "{port}") as port, client(port, "/ws/ops") as guest:
         assert guest.expect("hello")["data"]["state"]["presence"] == [{"user_id": "guest", "status": "online"}]
-        assert guest.expect("pulse")["data"]["tasks"] > 10
+        assert guest.expect("pulse")["data"]["tasks"] > 5

@@ -32,8 +32,11 @@ def message(
 
 
 async def heard(*clients: Client) -> list[list[ServerEvent]]:
-    """What each of them has been sent since it was last asked."""
-    return [await client.pending() for client in clients]
+    """What each of them, all still connected, has been sent since it was last asked."""
+    said = [await client.pending() for client in clients]
+    for client in clients:
+        assert not client.transport.ended, await client.closed()
+    return said
 
 
 @asynccontextmanager

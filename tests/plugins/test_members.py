@@ -216,9 +216,7 @@ async def test_what_follows_a_message_goes_where_the_message_went(follows: Serve
 
 
 @pytest.mark.parametrize("follows", FOLLOWING, ids=lambda event: event.__event__.type)
-async def test_a_message_is_remembered_with_its_to_and_without_its_exceptions(
-    follows: ServerEvent, nodes: int
-) -> None:
+async def test_a_message_is_remembered_with_its_to_and_without_its_exceptions(follows: ServerEvent, nodes: int) -> None:
     async with bench(Members, nodes=nodes) as b:
         await b.workspace().publish(public())
         alice, bob, carol = await b.connect("alice"), await b.connect("bob", node=nodes - 1), await b.connect("carol")
@@ -337,7 +335,13 @@ async def test_workspaces_have_nothing_in_common() -> None:
 async def test_in_an_open_workspace_everyone_sees_every_channel(nodes: int) -> None:
     async with bench(OpenWorkspace, nodes=nodes) as b:
         alice, bob = await b.connect("alice"), await b.connect("bob", node=nodes - 1)
-        said: list[ServerEvent] = [private(), message(), *FOLLOWING, ChannelUpdated("c1", name="x"), ChannelDeleted("c1")]
+        said: list[ServerEvent] = [
+            private(),
+            message(),
+            *FOLLOWING,
+            ChannelUpdated("c1", name="x"),
+            ChannelDeleted("c1"),
+        ]
         await b.workspace().publish_all(said)
         assert await heard(alice, bob) == [said, said]
 

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from jackfield_typing import Typing
 
-from jackfield import ClientEvent, CloseCode, Settings
+from jackfield import ClientEvent, CloseCode, Settings, hookimpl
 from jackfield._registry import Registry
 from jackfield._wire import Incoming, Rejected, Wire
 from jackfield.events import Id, Ping, TypingIndicator, TypingStart
 from jackfield.testing import bench
+from jackfield_typing import Typing
 
 KIB16 = 16 * 1024
 OK_TYPING = TypingIndicator("c1", True)
@@ -29,6 +29,16 @@ class Named(ClientEvent, type="named"):
 
     name: str | None = None
     by: Id | None = None
+
+
+class Page:
+    """Brings the events of this page."""
+
+    name = "page"
+
+    @hookimpl
+    def register_events(self) -> list[type[ClientEvent]]:
+        return [Tally, Named]
 
 
 def make_wire() -> Wire:
@@ -396,7 +406,7 @@ def test_the_limit_of_a_message_is_in_bytes_of_utf8(text: str, too_big: bool) ->
 
 @pytest.mark.parametrize(("text", "detail"), rows(INVALID))
 async def test_an_invalid_event_is_answered_and_the_connection_stays(text: str, detail: str) -> None:
-    async with bench(Typing, _Tally) as b:
+    async with bench(Typing, Page) as b:
         alice = await b.connect("alice", channels=["c1"])
         await alice.send(text)
         error = await alice.receive_frame()
@@ -505,21 +515,3 @@ async def test_whoever_names_another_user_still_types_as_himself() -> None:
         bob = await b.connect("bob", channels=["c1"])
         await alice.send({"type": "typing", "channel_id": "c1", "is_typing": True, "user_id": "bob"})
         assert await bob.receive(TypingStart) == TypingStart("c1", "alice")
-
-
-class _Tally:
-    """Brings the events of this page."""
-
-    name = "tally"
-
-
-def _bring() -> None:
-    from jackfield import hookimpl
-
-    def register_events(self: object) -> list[type[ClientEvent]]:
-        return [Tally, Named]
-
-    _Tally.register_events = hookimpl(register_events)  # type: ignore[attr-defined]
-
-
-_bring()

@@ -175,9 +175,7 @@ def test_an_error_names_no_workspace() -> None:
 def test_an_optional_field_that_is_unset_is_left_out_and_never_null(event: ServerEvent, data: str) -> None:
     text = make_wire().encode(event, "w", 1_704_110_400.0)
     type = event.__event__.type
-    assert text == (
-        f'{{"type":"{type}","data":{data},"workspace_id":"w","timestamp":"2024-01-01T12:00:00.000Z"}}'
-    )
+    assert text == (f'{{"type":"{type}","data":{data},"workspace_id":"w","timestamp":"2024-01-01T12:00:00.000Z"}}')
     assert make_wire().structure(type_of(type), json.loads(text)["data"], "$.data") == event
 
 

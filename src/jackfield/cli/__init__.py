@@ -1,38 +1,51 @@
 """The command line: `jackfield serve`, `token`, `events`, `hooks`, `plugins`, `check`.
 
-Each command is a module with `add`, which describes it, and `run`, which returns the exit code: 0 for well done, 1 for
-a configuration that cannot be, 2 for a command that makes no sense.
+Each command is a module with `add`, which describes it and names the function that runs it. Exit codes: 0 for well
+done, 1 for a configuration that cannot be or a check that failed, 2 for a command that makes no sense.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
-from jackfield.cli import _serve
+from jackfield.cli import _check, _serve, _show, _token
 from jackfield.errors import ConfigurationError, EngineError
 
 __all__ = ["main"]
 
-COMMANDS = (_serve,)
+EXAMPLES = """\
+examples:
+  export JACKFIELD_SECRET=$(python -c "import secrets; print(secrets.token_urlsafe(32))")
+  jackfield serve --port 8000
+  jackfield token --user alice --workspace acme
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; what it has to say is one line on standard error, never a traceback."""
+    """Run one command and return its exit code. What went wrong is one line on standard error, never a traceback."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
-        prog="jackfield", description="The realtime half of a chat.", allow_abbrev=False
+        prog="jackfield",
+        description="Realtime for chat workspaces.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(commands, arguments)
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--version", action="version", version=f"jackfield {version('jackfield')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     try:
-        code: int = chosen.run(chosen)
+        for command in (_serve, _token, _show, _check):
+            command.add(commands, arguments)
+        chosen = parser.parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = chosen.run
+        return run(chosen)
     except (ConfigurationError, EngineError) as error:
         print(f"jackfield: {error}", file=sys.stderr)
         return 1
+    except SystemExit as done:  # argparse has said why
+        return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
         return 130
-    return code

@@ -7,11 +7,12 @@ depend on the server.
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
@@ -31,6 +32,7 @@ MESSAGE_BYTES = 65_536
 UNSENT_BYTES = 131_072
 """What the kernel holds for a client that does not read; by default it would be four megabytes."""
 
+UNANSWERED = "ASGI callable returned without completing handshake."
 PING_EVERY = 20
 STOPS_WITHIN = 1
 """Seconds that a server has once every connection has been ended by the application."""
@@ -46,7 +48,7 @@ class Server(Protocol):
         stop: anyio.Event,
         *,
         task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
-    ) -> Awaitable[None]: ...
+    ) -> Coroutine[Any, Any, None]: ...
 
 
 def listen(host: str, port: int, settings: Settings) -> socket.socket:
@@ -58,7 +60,7 @@ def listen(host: str, port: int, settings: Settings) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for name, value in (
-                ("TCP_USER_TIMEOUT", int(settings.write_timeout * 1000)),
+                ("TCP_USER_TIMEOUT", min(int(settings.write_timeout * 1000), 2**31 - 1)),
                 ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
             ):
                 if (option := getattr(socket, name, None)) is not None:  # Linux; elsewhere a proxy has to do it
@@ -104,10 +106,23 @@ async def _uvicorn(
     task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
 ) -> None:
     import uvicorn
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    # An upgrade that is denied by HTTP counts as unanswered there: an error in the log for each.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != UNANSWERED)
+
+    class Protocol(WebSocketsSansIOProtocol):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if not self.handshake_initiated and self.conn.handshake_exc is not None:
+                # refused by websockets itself, as a line over 8 KiB is: uvicorn leaves the answer unsent
+                self.handshake_complete = self.close_sent = True
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.close()
 
     class Server(uvicorn.Server):
         @contextmanager
-        def capture_signals(self) -> Iterator[None]:
+        def capture_signals(self) -> Generator[None]:
             yield  # they are ours; uvicorn would raise them again at its end
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -118,7 +133,7 @@ async def _uvicorn(
         app,
         interface="asgi3",
         lifespan="off",
-        ws="websockets-sansio",
+        ws=Protocol,
         ws_max_size=max(MESSAGE_BYTES, 4 * app.settings.max_event_bytes),
         ws_per_message_deflate=False,
         ws_ping_interval=PING_EVERY,
@@ -148,8 +163,6 @@ async def _anycorn(
     *,
     task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
 ) -> None:
-    import logging
-
     import anycorn
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -168,8 +181,10 @@ async def _anycorn(
     config.include_server_header = False
     config.websocket_max_message_size = max(MESSAGE_BYTES, 4 * app.settings.max_event_bytes)
     config.websocket_permessage_deflate = False
-    config.websocket_ping_interval = PING_EVERY
+    # No pings: anycorn sends the first one at once, and closes the socket without waiting for the answer to a close
+    # frame. A late pong would be answered with a reset, and a client lose the error that came before the close.
     config.graceful_timeout = STOPS_WITHIN
     async with anyio.create_task_group() as tasks:
-        await tasks.start(partial(anycorn.serve, application, config, shutdown_trigger=stop.wait, mode="asgi"))
+        serve = cast("Any", anycorn.serve)  # pyright: ignore[reportUnknownMemberType]
+        await tasks.start(partial(serve, application, config, shutdown_trigger=stop.wait, mode="asgi"))
         task_status.started()

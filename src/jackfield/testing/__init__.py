@@ -9,10 +9,15 @@ async with bench(Polls) as b:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from jackfield.testing._bench import Bench, BenchNode, bench
 from jackfield.testing._client import Client, Closed
 from jackfield.testing._clock import FakeClock, settle
 from jackfield.testing._transport import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Profile
+
+if TYPE_CHECKING:
+    from jackfield.testing._engine_contract import EngineContract
 
 __all__ = [
     "ANYCORN",
@@ -24,8 +29,18 @@ __all__ = [
     "BenchNode",
     "Client",
     "Closed",
+    "EngineContract",
     "FakeClock",
     "Profile",
     "bench",
     "settle",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The contract is written for pytest; the rest gets along without.
+    if name == "EngineContract":
+        from jackfield.testing._engine_contract import EngineContract
+
+        return EngineContract
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import anyio
@@ -63,13 +63,13 @@ class Link:
         """It is whole again, and what it missed arrives."""
         self._whole.set()
 
-    async def _pass(self, call: str, workspace: str = "") -> None:
+    async def _pass(self, call: str, workspace: str, about: Iterable[object] = ()) -> None:
         self.calls.append(call)
-        await self._stand(call, workspace)
+        await self._stand(call, workspace, about)
 
-    async def _stand(self, call: str, workspace: str) -> None:
+    async def _stand(self, call: str, workspace: str, about: Iterable[object] = ()) -> None:
         if self.gate is not None:
-            await self.gate.pass_through(call, workspace)
+            await self.gate.pass_through(call, workspace, about)
         if self._dead or not self._whole.is_set():
             raise EngineUnavailable("the link is cut")
 
@@ -77,11 +77,11 @@ class Link:
         return self._engine.open(history, clock)
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:
-        await self._pass("read", workspace)
+        await self._pass("read", workspace, (*keys, *tables))
         return await self._engine.read(workspace, keys, tables)
 
     async def commit(self, workspace: str, commit: Commit) -> Committed | Conflict:
-        await self._pass("commit", workspace)
+        await self._pass("commit", workspace, chain.from_iterable(_touched(cell.key) for cell in commit.cells))
         outcome = await self._engine.commit(workspace, commit)
         await self._stand("answer", workspace)
         return outcome
@@ -98,6 +98,11 @@ class Link:
     async def feed(self) -> AsyncGenerator[Feed, None]:
         async with self._engine.feed() as feed:
             yield _LinkFeed(self, feed)
+
+
+def _touched(key: Key) -> Iterable[object]:
+    """What a write of this cell can be noticed by."""
+    return key, key.table, Key(key.table, "")
 
 
 class _LinkFeed:
@@ -130,10 +135,12 @@ CALLS = ("read", "commit", "records")
 class Held:
     """A call that stands at a gate."""
 
-    def __init__(self, number: int, call: str, workspace: str) -> None:
+    def __init__(self, number: int, call: str, workspace: str, about: Iterable[object]) -> None:
         self.number = number
         self.call = call
         self.workspace = workspace
+        self.about = frozenset(about)
+        """The cells and tables that it asks for, or changes."""
         self.passes = anyio.Event()
 
     def __repr__(self) -> str:
@@ -159,10 +166,10 @@ class Gate:
         """How many calls stand before it."""
         return len(self.held)
 
-    async def pass_through(self, call: str = "", workspace: str = "") -> None:
+    async def pass_through(self, call: str, workspace: str, about: Iterable[object] = ()) -> None:
         if self._open or call not in self._kinds:
             return
-        held = Held(next(self._number), call, workspace)
+        held = Held(next(self._number), call, workspace, about)
         self.held.append(held)
         try:
             await held.passes.wait()

@@ -1,0 +1,41 @@
+"""The embedded engine: the contract, and what is its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from jackfield import MemoryEngine
+from jackfield.engine import Cell, Commit, Committed, Conflict, Draft, History, Key
+from jackfield.testing import EngineContract, FakeClock
+
+
+class TestContract(EngineContract):
+    @pytest.fixture
+    def engine(self) -> MemoryEngine:
+        return MemoryEngine()
+
+
+def test_its_url_says_no_more_than_memory() -> None:
+    assert isinstance(MemoryEngine.from_url("memory://"), MemoryEngine)
+
+
+async def test_the_id_of_a_passing_record_is_forgotten_with_it(fake_clock: FakeClock) -> None:
+    """A workspace of which nothing lasts must not grow for ever."""
+    engine = MemoryEngine()
+    typing = Commit(drafts=[Draft("t1", b"", b"", lasting=False)])
+    async with engine.open(History(), fake_clock):
+        assert isinstance(await engine.commit("w", typing), Committed)
+        await fake_clock.advance(59)
+        assert isinstance(await engine.commit("w", typing), Conflict)
+        await fake_clock.advance(2)
+        await engine.commit("w", Commit())
+        assert isinstance(await engine.commit("w", typing), Committed)
+
+
+async def test_a_snapshot_is_the_callers_own(fake_clock: FakeClock) -> None:
+    engine = MemoryEngine()
+    async with engine.open(History(), fake_clock):
+        await engine.commit("w", Commit(cells=[Cell(Key("polls", "a"), b"1")]))
+        before = await engine.read("w", tables=["polls"])
+        await engine.commit("w", Commit(cells=[Cell(Key("polls", "a"), b"2")]))
+        assert before.tables == {"polls": {"a": b"1"}}
