@@ -149,7 +149,7 @@ class Members:
     @staticmethod
     async def _channel(transaction: Transaction, channel_id: str) -> Audience:
         if not (await transaction.get(CHANNELS, channel_id)).birth:
-            raise UnknownAudience("no such channel")
+            raise UnknownAudience("no such channel; channel.created makes one")
         return Channel(channel_id)
 
     @staticmethod
@@ -157,16 +157,16 @@ class Members:
         """Whom a message was for. It ends with its channel, also where that id has come back."""
         told = await transaction.get(MESSAGES, message_id)
         if not told.channel_id:
-            raise UnknownAudience("no such message")
+            raise UnknownAudience("no such message here; publish it with to, if it is from before")
         if told.birth and (await transaction.get(CHANNELS, told.channel_id)).birth != told.birth:
-            raise UnknownAudience("no such message")
+            raise UnknownAudience("no such message here; publish it with to, if it is from before")
         return told.audience
 
     @staticmethod
     async def _is_public(transaction: Transaction, channel_id: str) -> bool:
         standing = await transaction.get(CHANNELS, channel_id)
         if not standing.birth:
-            raise UnknownAudience("no such channel")
+            raise UnknownAudience("no such channel; channel.created makes one")
         return standing.public
 
     @staticmethod

@@ -13,6 +13,7 @@ from jackfield import _redact, hookspecs
 from jackfield._asgi import Edge, deny
 from jackfield._clock import Clock, Deadline, SystemClock, Timer
 from jackfield._environ import from_environment
+from jackfield._handshake import valid_id
 from jackfield._memory import MemoryEngine
 from jackfield._node import Node
 from jackfield._plugins import Plugins
@@ -22,7 +23,7 @@ from jackfield._settings import Settings
 from jackfield._workspace import Workspace
 from jackfield.engine import Engine, EngineError
 from jackfield.errors import ConfigurationError, Fault, InvalidEvent
-from jackfield.events import ServerEvent
+from jackfield.events import ID, ServerEvent
 
 if TYPE_CHECKING:
     from jackfield._registry import Registry
@@ -97,13 +98,21 @@ class Jackfield:
         try:
             async with self._running.run():
                 yield
+        except BaseExceptionGroup as group:
+            # The task group inside makes a group of whatever ends it; the host wants the one line.
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            raise error from None
         finally:
             self._running = None
 
     # --- what hosts and plugins use
 
     def workspace(self, id: str) -> Workspace:
-        """The workspace of that id; there need be nothing in it."""
+        """The workspace of that id; there need be nothing in it. Raises ValueError for what cannot be an id."""
+        if not valid_id(id) and id != SYSTEM:
+            raise ValueError(f"{id!r} is no id of a workspace: {ID.expected}")
         return Workspace(self, id)
 
     @property

@@ -95,12 +95,14 @@ class Edge:
                     )
                     if seen is None:
                         raise Unauthorized
+                    if isinstance(seen, str):
+                        raise TypeError("channels_of answered a text; it answers a collection of channel ids")
                     return seen
 
                 await session.enter(channels)
             except Exception as error:
                 if not isinstance(error, JackfieldError):
-                    logger.debug("a handshake failed", exc_info=error)
+                    logger.error("a handshake failed: %s", error)
                 code = await self._refuse(node, scope, send, refusal(error))
                 return
             try:
@@ -154,7 +156,10 @@ class Edge:
             scope.get("query_string", b""), handshake.headers.getlist("authorization"), scope.get("subprotocols", ())
         )
         principal: Principal | None = await node.dispatcher.first(node.authenticate, handshake)
-        if principal is None or not valid_id(principal.user_id):
+        if principal is None:
+            raise InvalidToken
+        if not isinstance(principal, Principal) or not valid_id(str(principal.user_id)):
+            logger.error("authenticate answered what is no Principal with a valid user_id; the handshake is refused")
             raise InvalidToken
         if principal.expires_at is not None and principal.expires_at + LEEWAY < node.clock.time():
             raise InvalidToken(expired=True)

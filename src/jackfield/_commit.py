@@ -404,7 +404,10 @@ class Commits:
         if audience is None:  # what follows goes where its cause went, unless it says itself
             audience = cause
         if audience is None:
-            raise UnknownAudience(f"nobody says who sees {event.__event__.type}")
+            raise UnknownAudience(
+                f"nobody says who sees {event.__event__.type}: publish it with to=, "
+                "or add a plugin that answers audience_of"
+            )
         if event.__event__.delivery.kind == "durable" and topics(audience):
             raise ValueError(
                 f"{event.__event__.type} is durable, and a topic ends with its connections; make it latest(…)"

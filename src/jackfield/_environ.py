@@ -13,6 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -204,9 +205,10 @@ def plugin_from(environ: Mapping[str, str], point: str) -> Any:
 
 
 def _hint(variable: str, known: Collection[str], points: Sequence[str]) -> str:
-    for point in plugin_points():
-        if variable.startswith(f"{PREFIX}{point.upper()}_") and point not in points:
-            return f': plugin "{point}" is left out.'
+    for point in set(plugin_points()).difference(points):
+        with suppress(ConfigurationError):  # perhaps it is left out because it cannot be loaded
+            if variable in known_variables([point]):
+                return f': plugin "{point}" is left out.'
     # Without the prefix, which makes everything look alike.
     near = get_close_matches(variable.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in (*known, ENGINE)], 1)
     return f". Did you mean {PREFIX}{near[0]}?" if near else ". All of them: jackfield serve --help"

@@ -58,7 +58,7 @@ class Plugins:
         for plugin in plugins:
             self._seat(plugin)
         for name, plugin in self.objects.items():
-            for event in self._registered(plugin):
+            for event in self._registered(name, plugin):
                 self.registry.add(name, event)
         self._manager.add_hookspecs(_event_specs(self.registry))
         for name, plugin in self.objects.items():
@@ -127,9 +127,16 @@ class Plugins:
         self.objects[name] = plugin
 
     @staticmethod
-    def _registered(plugin: object) -> Iterable[type[Event]]:
+    def _registered(name: str, plugin: object) -> Iterable[type[Event]]:
         register = getattr(plugin, "register_events", None)
-        return register() if register is not None and hasattr(register, f"{PROJECT}_impl") else ()
+        if register is None or not hasattr(register, f"{PROJECT}_impl"):
+            return ()
+        events = register()
+        if isinstance(events, type) or not all(isinstance(event, type) for event in events):
+            raise ConfigurationError(
+                f'plugin "{name}": register_events must return event classes, as in "return PollVote, PollUpdated".'
+            )
+        return events
 
     def _scan(self, name: str, plugin: object) -> None:
         """Refuse, in our words, what pluggy would refuse in its own or not see at all."""

@@ -10,6 +10,7 @@ from collections import abc
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import attrs
@@ -51,6 +52,7 @@ class Mismatch(ValueError):
     """A value that a field does not take; the text says what it takes, and nothing of the value."""
 
 
+@cache
 def strict_converter() -> Converter:
     """cattrs, but a field takes its own form of JSON only. What has no form in JSON raises on being looked up."""
     converter = make_converter()

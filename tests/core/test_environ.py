@@ -151,6 +151,9 @@ def test_a_setting_of_a_plugin_that_is_left_out() -> None:
     assert refused(environ, "token", "members") == (
         'JACKFIELD_PRESENCE_GRACE is not a setting: plugin "presence" is left out.'
     )
+    assert refused({"JACKFIELD_SECRET": SECRET}, "members") == (
+        'JACKFIELD_SECRET is not a setting: plugin "token" is left out.'
+    )
 
 
 def test_no_plugin_of_that_name() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "plugins_of"]
 
+SECRET = "JACKFIELD_SECRET"
 EXAMPLES = """\
   jackfield {name}
   jackfield {name} --plugin polls
@@ -57,9 +58,11 @@ def _showing(lines: Callable[[Jackfield], list[str]]) -> Callable[[argparse.Name
 def _app(chosen: argparse.Namespace) -> Jackfield:
     if chosen.target is not None:
         return load(chosen.target)[1]
-    # To look at what there is takes no secret.
-    environ = {**os.environ, "JACKFIELD_SECRET": os.environ.get("JACKFIELD_SECRET") or secrets.token_urlsafe(32)}
-    return Jackfield.from_environ(environ, plugins=points(chosen.plugin, chosen.without))
+    names = points(chosen.plugin, chosen.without)
+    environ = dict(os.environ)
+    if "token" in names and not environ.get(SECRET):  # to look at what there is takes none
+        environ[SECRET] = secrets.token_urlsafe(32)
+    return Jackfield.from_environ(environ, plugins=names)
 
 
 def events_of(app: Jackfield) -> list[str]:

@@ -10,7 +10,7 @@ out so has the outcome of an order that is run.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -134,17 +134,21 @@ class Order:
 
     @asynccontextmanager
     async def race(
-        self, bench: Bench, *, kinds: Collection[str] = CALLS, crash: int | None = None
+        self,
+        bench: Bench,
+        *,
+        kinds: Collection[str] | Mapping[int, Collection[str]] = CALLS,
+        crash: int | None = None,
     ) -> AsyncIterator[Race]:
         """Inside of it every call of every node is held; at its end they are let through in this run's order, until
         nobody asks any more.
 
-        `kinds` are those that are held: "answer" is a step between a commit and what it comes back with, "feed"
-        what arrives at a node. The node `crash` dies at some step of it, in another run at another, and in one not at
-        all.
+        `kinds` are those that are held, of all nodes or of each: "answer" is a step between a commit and what it comes
+        back with, "feed" what arrives at a node. The node `crash` dies at some step of it, in another run at another,
+        and in one not at all.
         """
-        for node in bench.nodes:
-            node.link.gate = Gate(kinds)
+        for number, node in enumerate(bench.nodes):
+            node.link.gate = Gate(kinds.get(number, ()) if isinstance(kinds, Mapping) else kinds)
         try:
             async with anyio.create_task_group() as tasks:
                 race = Race(bench, tasks, crash)

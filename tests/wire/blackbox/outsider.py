@@ -217,10 +217,12 @@ class Peer:
                 frames.append(self.next(max(0.0, deadline - time.monotonic())))
             except TimeoutError:
                 raise AssertionError(f"still open after {timeout} s; there came {frames}") from None
-            except ConnectionClosed as end:
-                assert end.rcvd is not None, "cut without a close frame"
-                assert len(end.rcvd.reason.encode()) <= 123
-                return frames, end.rcvd.code, end.rcvd.reason
+            except ConnectionClosed:
+                break
+        code, reason = self._socket.close_code, self._socket.close_reason or ""
+        assert code is not None
+        assert len(reason.encode()) <= 123
+        return frames, code, reason
 
     @property
     def closed(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from outsider import API_KEY, PATIENCE, SECRET, Room, Server, serving, timeless, until
+from outsider import API_KEY, PATIENCE, SECRET, Room, serving, timeless, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
