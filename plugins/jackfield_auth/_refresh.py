@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from jackfield import ClientEvent, Handshake, InvalidToken, Principal, ServerEvent, Session, hookimpl, on
+from jackfield import ClientEvent, Handshake, InvalidToken, Principal, ServerEvent, Session, Unauthorized, hookimpl, on
 from jackfield.events import Timestamp, timestamp
 
 __all__ = ["AuthRefresh", "AuthRefreshed", "Tokens"]
@@ -56,7 +56,10 @@ class Tokens:
     async def renew(self, session: Session, event: AuthRefresh) -> None:
         if len(event.token.encode()) > MAX_TOKEN_BYTES:
             raise InvalidToken
-        principal = await self._taken(event.token, session.workspace.id)
+        try:
+            principal = await self._taken(event.token, session.workspace.id)
+        except Unauthorized:  # for another workspace: whoever is here already is told of the token, not of the door
+            raise InvalidToken from None
         now = session.workspace.app.clock.time()
         if principal is None or principal.user_id != session.user_id:
             raise InvalidToken

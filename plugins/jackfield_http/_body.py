@@ -15,7 +15,7 @@ __all__ = ["read_posts"]
 MAX_EVENTS = 100
 KEYS = {"type", "data", "to", "except_users", "id"}
 
-Structure = Callable[[str, object, str], ServerEvent]
+Structure = Callable[[object, object, str], ServerEvent]
 """(type, data, path) → the event; raises InvalidEvent with every wrong field."""
 
 
@@ -39,7 +39,8 @@ def read_posts(body: bytes, structure: Structure) -> list[Post]:
 
 
 def _read(items: list[tuple[str, Any]], structure: Structure) -> list[Post]:
-    posts, faults = [], []
+    posts: list[Post] = []
+    faults: list[Fault] = []
     for path, item in items:
         try:
             posts.append(_post(path, item, structure))

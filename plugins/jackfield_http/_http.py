@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 
 import attrs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from jackfield import EngineUnavailable, InvalidEvent, Jackfield, Post, Receipt, UnknownAudience, hookimpl, valid_id
-from jackfield.errors import Refused
+from jackfield import InvalidEvent, Jackfield, Receipt, Refused, UnknownAudience, hookimpl, valid_id
+from jackfield.errors import EngineError
 from jackfield.hookspecs import presence_of
 from jackfield_http._body import read_posts
 
@@ -38,7 +39,7 @@ class HTTP:
                     return _problem(404, "no such id")
                 try:
                     return await handler(app, request)
-                except EngineUnavailable:
+                except (EngineError, TimeoutError):
                     return _problem(503, "the engine is away; repeat with the same id", {"retry-after": "1"})
 
             return endpoint
@@ -61,20 +62,23 @@ class HTTP:
 
     def _has_key(self, request: Request) -> bool:
         given = request.headers.getlist("authorization")
-        if self.api_key is None or not self.api_key or len(given) != 1:
+        if not self.api_key or len(given) != 1:
             return False
-        return hmac.compare_digest(given[0].encode(), f"Bearer {self.api_key}".encode())
+        scheme, _, key = given[0].partition(" ")
+        # Starlette reads a header's bytes as Latin-1.
+        return scheme.lower() == "bearer" and hmac.compare_digest(key.encode("latin-1"), self.api_key.encode())
 
 
 async def publish(app: Jackfield, request: Request) -> Response:
     """One event, or up to a hundred, all of them or none."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return _problem(413, "over 2 MiB")
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY:
+                return _problem(413, "over 2 MiB")
     try:
-        posts: list[Post] = read_posts(bytes(body), app.structure)
+        posts = read_posts(bytes(body), app.structure)
         receipts = await app.workspace(request.path_params["workspace_id"]).publish_all(posts)
     except InvalidEvent as refused:
         return JSONResponse({"errors": [fault._asdict() for fault in refused.faults]}, 422)

@@ -42,9 +42,11 @@ class Presence:
     away_after: float = attrs.field(default=600.0, validator=_seconds, metadata={"unit": "seconds"})
     client_status: bool = False
     name: str = "presence"
-    _active: WeakKeyDictionary[Session, float] = attrs.field(factory=WeakKeyDictionary, init=False, repr=False)
-    _said: WeakSet[Session] = attrs.field(factory=WeakSet, init=False, repr=False)
-    _timed: WeakSet[Session] = attrs.field(factory=WeakSet, init=False, repr=False)
+    _active: WeakKeyDictionary[Session, float] = attrs.field(
+        factory=WeakKeyDictionary[Session, float], init=False, repr=False
+    )
+    _said: WeakSet[Session] = attrs.field(factory=WeakSet[Session], init=False, repr=False)
+    _timed: WeakSet[Session] = attrs.field(factory=WeakSet[Session], init=False, repr=False)
 
     @hookimpl
     def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:

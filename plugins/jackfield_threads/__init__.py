@@ -56,7 +56,9 @@ class Threads:
     @before(MessageNew)
     async def reply(self, transaction: Transaction, event: MessageNew) -> Verdict:
         await transaction.update(SEEN, event.id, lambda _: True, fading=True)
-        if (parent := event.parent_message_id) is None or await transaction.get(PARENTS, event.id):
+        if (parent := event.parent_message_id) is None:
+            return None
+        if await transaction.get(PARENTS, event.id):  # published anew
             return None
         thread = await transaction.get(THREADS, parent)
         if not thread.count and not await transaction.get(SEEN, parent):

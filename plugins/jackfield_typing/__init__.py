@@ -70,7 +70,7 @@ class Typing:
     expires_after: float = attrs.field(default=6.0, validator=_positive, metadata={"unit": "seconds"})
     name: str = "typing"
     _until: WeakKeyDictionary[Session, dict[str, float]] = attrs.field(
-        factory=WeakKeyDictionary, init=False, repr=False
+        factory=WeakKeyDictionary[Session, dict[str, float]], init=False, repr=False
     )
 
     @hookimpl

@@ -299,7 +299,8 @@ class Hub:
         Raises Trimmed when they are no longer kept.
         """
         recent = room.recent
-        if recent and recent[0].record.position <= after + 1:
+        # They end where the dispatcher stands, and the log may be ahead of it.
+        if recent and recent[0].record.position <= after + 1 <= recent[-1].record.position:
             first = after + 1 - recent[0].record.position
             # Positions have no holes, so a place is a subtraction; where the node missed passing ones it is not.
             if recent[-1].record.position - recent[0].record.position == len(recent) - 1:

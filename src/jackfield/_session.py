@@ -19,6 +19,7 @@ from jackfield._audience import AllChannels, includes
 from jackfield._clock import Deadline, Timer
 from jackfield._line import BEHIND, GONE, Line
 from jackfield._outbox import Frame, Outbox
+from jackfield._roster import REVOKED
 from jackfield._wire import PING, PONG, Incoming, Ref, Rejected
 from jackfield.engine import EngineError, Trimmed
 from jackfield.errors import REASONS, CloseCode, InvalidEvent, InvalidToken, RateLimited, Refused, UnknownEvent
@@ -194,8 +195,11 @@ class Session:
 
     async def renew(self, principal: Principal) -> None:
         """Go on under a fresh token. What was missed since the old one expired follows first; if that is no longer
-        kept, the connection ends 4004. Raises InvalidToken for somebody else's."""
+        kept, the connection ends 4004. Raises InvalidToken for somebody else's, and for one that was revoked."""
         if principal.user_id != self.user_id:
+            raise InvalidToken
+        issued_at = principal.issued_at
+        if issued_at is not None and issued_at <= await self.workspace.get(REVOKED, self.user_id):
             raise InvalidToken
         self.principal = principal
         self.line.expires = float("inf") if principal.expires_at is None else principal.expires_at

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -46,9 +46,11 @@ class Served:
         assert process.stdout is not None
         self.line = process.stdout.readline()
         self.url = self.line.strip()
+        self.clients = ExitStack()
 
-    def enter(self, **options: Any) -> Client:
-        client = connect(f"{self.url.replace('http', 'ws', 1)}/ws/acme", **options)
+    def enter(self, path: str = "/ws/acme", **options: Any) -> Client:
+        client = connect(f"{self.url.replace('http', 'ws', 1)}{path}", **options)
+        self.clients.callback(client.abort)
         return client
 
     def alice(self) -> Client:
@@ -75,7 +77,9 @@ def serving(*arguments: str, **environ: str) -> Iterator[Served]:
         text=True,
     )
     try:
-        yield Served(process)
+        served = Served(process)
+        with served.clients:
+            yield served
     finally:
         if process.poll() is None:
             process.kill()
@@ -118,10 +122,10 @@ def test_no_token_is_logged_at_the_most_talkative(loop: str) -> None:
         first.send_json({"type": "auth.refresh", "token": f"{canary}x"})
         first.expect("error")
         served.enter(subprotocols=["jackfield.v1", f"bearer.{canary}"]).expect("hello")
-        for path in f"/ws/acme?token={canary}", f"/ws/acme?x=1&token={canary}&y", f"/ws/beta?token={canary}":
-            connect(f"{served.url.replace('http', 'ws', 1)}{path}").close()
+        for path in f"/ws/acme?token={canary}x", f"/ws/acme?x=1&token={canary}x&y", f"/ws/beta?token={canary}":
+            served.enter(path).until_closed()
             assert httpx.get(f"{served.url}{path}", trust_env=False).status_code == 404
-        connect(f"{served.url.replace('http', 'ws', 1)}/ws/acme?token={canary}", origin="http://elsewhere.example")
+        assert served.enter(f"/ws/acme?token={canary}", origin="http://elsewhere.example").handshake_status == 403
         code, out, said = served.end()
         assert code == 0
         for part in canary, canary.rpartition(".")[2], SECRET:
@@ -180,7 +184,6 @@ def test_a_client_that_does_not_read_delays_no_end(loop: str) -> None:
         began = time.monotonic()
         assert served.end()[0] == 0
         assert time.monotonic() - began < 6
-        stalled.abort()
 
 
 # --- In this process
@@ -226,6 +229,7 @@ def test_from_start_to_end(loop: str, free_port: int, secret: str, capsys: pytes
             return False
         refused = connect(f"ws://127.0.0.1:{free_port}/ws/acme", origin="http://elsewhere.example")
         bob = connect(f"ws://127.0.0.1:{free_port}/ws/acme?token={token('bob')}")
+        refused.abort()
         bob.abort()
         return ready and (refused.handshake_status, bob.handshake_status) == (403, 101)
 
@@ -267,7 +271,7 @@ def test_a_fault_of_ours_is_not_hidden(secret: str, monkeypatch: pytest.MonkeyPa
         raise ZeroDivisionError
 
     monkeypatch.setattr("jackfield.cli._serve.server", lambda loop: broken)
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(ZeroDivisionError):
         main(["serve", "--port=0"])
 
 

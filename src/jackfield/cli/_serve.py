@@ -19,9 +19,9 @@ import anyio
 from jackfield import Jackfield
 from jackfield._environ import ENGINE, Variable, known_variables
 from jackfield._redact import clean
-from jackfield.cli._command import Commands, add_choice, describe, leaf, points
+from jackfield.cli._command import Commands, add_choice, describe, points
 from jackfield.cli._servers import Server, backend, listen, server
-from jackfield.errors import ConfigurationError, EngineError
+from jackfield.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import socket
@@ -75,14 +75,7 @@ def run(chosen: argparse.Namespace) -> int:
     serve = server(chosen.loop)
     app = Jackfield.from_environ({**os.environ, **flags}, plugins=points(chosen.plugin, chosen.without))
     with listen(chosen.host, chosen.port, app.settings) as listener:
-        try:
-            anyio.run(_live, app, serve, listener, **backend(chosen.loop))
-        except BaseExceptionGroup as group:
-            # A configuration may turn out to be wrong, or an engine to be away, only when it is started.
-            known = group.subgroup((ConfigurationError, EngineError))
-            if known is None:
-                raise
-            raise leaf(known) from None
+        anyio.run(_live, app, serve, listener, **backend(chosen.loop))
     return 0
 
 

@@ -145,8 +145,9 @@ class Order:
 
         `kinds` are those that are held, of all nodes or of each: "answer" is a step between a commit and what it comes
         back with, "feed" what arrives at a node. The node `crash` dies at some step of it, in another run at another,
-        and in one not at all.
+        and in one not at all. What stood at a gate before stands there until the end.
         """
+        before = [node.link.gate for node in bench.nodes]
         for number, node in enumerate(bench.nodes):
             node.link.gate = Gate(kinds.get(number, ()) if isinstance(kinds, Mapping) else kinds)
         try:
@@ -156,10 +157,11 @@ class Order:
                     yield race
                     await race.drive(self)
                 finally:
+                    for gate in (*before, *(node.link.gate for node in bench.nodes)):
+                        if gate is not None:
+                            gate.open()
                     for node in bench.nodes:
-                        if node.link.gate is not None:
-                            node.link.gate.open()
-                            node.link.gate = None
+                        node.link.gate = None
                     if race.ended < race.started:
                         tasks.cancel_scope.cancel()
         except ExceptionGroup as group:  # of one, and it is ours
