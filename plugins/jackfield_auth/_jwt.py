@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, cast
 
 import attrs
 import jwt
+from jwt.algorithms import get_default_algorithms
 
 from jackfield import Clock, ConfigurationError, InvalidToken, Jackfield, Principal, Unauthorized, hookimpl, valid_id
 from jackfield_auth._refresh import Tokens
@@ -21,9 +22,15 @@ LEEWAY = 5.0
 MAKE_ONE = 'Make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
-def _long_enough(self: JWTAuth, field: attrs.Attribute[str], secret: str) -> None:
+def _is_key(self: JWTAuth, field: attrs.Attribute[str], secret: str) -> None:
+    """A key that cannot be one fails at start-up, and not at the first handshake."""
     if self.algorithm == "HS256" and len(secret.encode()) < 32:
         raise ValueError(f"{field.name} has {len(secret.encode())} bytes; HS256 needs at least 32. {MAKE_ONE}")
+    takes = "a text that is no key of another kind" if self.algorithm == "HS256" else "the PEM of the public key"
+    try:
+        get_default_algorithms()[self.algorithm].prepare_key(secret)
+    except Exception:  # whatever the library says of it may show it
+        raise ValueError(f"{field.name} is no key for {self.algorithm}; it takes {takes}") from None
 
 
 @attrs.define(eq=False)
@@ -37,7 +44,7 @@ class JWTAuth(Tokens):
     """
 
     secret: str = attrs.field(
-        repr=False, kw_only=False, validator=_long_enough, metadata={"env": "SECRET", "remedy": MAKE_ONE}
+        repr=False, kw_only=False, validator=_is_key, metadata={"env": "SECRET", "remedy": MAKE_ONE}
     )
     algorithm: Literal["HS256", "RS256", "ES256"] = attrs.field(default="HS256", kw_only=True)
     max_lifetime: float = attrs.field(
@@ -64,9 +71,9 @@ class JWTAuth(Tokens):
         issued_at, expires_at = _moment(claims.get("iat")), _moment(claims.get("exp"))
         if not isinstance(user_id, str) or not valid_id(user_id):
             raise InvalidToken
-        if not isinstance(workspaces, list) or not all(isinstance(id, str) for id in workspaces):
+        if not _are_texts(workspaces):
             raise InvalidToken
-        if expires_at - issued_at > self.max_lifetime or expires_at <= issued_at:
+        if expires_at - issued_at > self.max_lifetime:
             raise InvalidToken
         assert self._clock is not None, "a handshake before the start is refused by the core"
         now = self._clock.time()
@@ -81,7 +88,7 @@ class JWTAuth(Tokens):
     def _verified(self, token: str) -> Mapping[str, Any]:
         """The claims of a token that we signed. Time is compared by the application's clock, not by the library's."""
         try:
-            return jwt.decode(
+            whole = jwt.decode_complete(
                 token,
                 self.secret,
                 algorithms=[self.algorithm],
@@ -94,18 +101,26 @@ class JWTAuth(Tokens):
                     "require": ["sub", "iat", "exp"],
                 },
             )
-        except (jwt.InvalidTokenError, ValueError, TypeError):
+        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
             raise InvalidToken from None
+        if "crit" in whole["header"]:  # it asks for something that we do not know
+            raise InvalidToken
+        claims: Mapping[str, Any] = whole["payload"]
+        return claims
+
+
+def _are_texts(claim: object) -> TypeGuard[list[str]]:
+    return isinstance(claim, list) and all(isinstance(item, str) for item in cast("list[object]", claim))
 
 
 def _moment(claim: object) -> float:
-    """Seconds since 1970, or no claim at all."""
+    """Seconds since 1970 and some more, or no claim at all."""
     if isinstance(claim, bool) or not isinstance(claim, int | float):
         raise InvalidToken
     try:
         moment = float(claim)
     except OverflowError:
         raise InvalidToken from None
-    if not math.isfinite(moment):
+    if not 0 < moment < math.inf:
         raise InvalidToken
     return moment

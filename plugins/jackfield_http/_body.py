@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -21,17 +21,18 @@ Structure = Callable[[object, object, str], ServerEvent]
 
 def read_posts(body: bytes, structure: Structure) -> list[Post]:
     """The posts of a request's body. Raises InvalidEvent with all its faults."""
+    content: Any
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InvalidEvent(faults=[Fault("$", "expected JSON")]) from None
-    if not isinstance(content, dict):
+    if not _is_object(content):
         raise InvalidEvent(faults=[Fault("$", "expected an object")])
     if "events" not in content:
         return _read([("$", content)], structure)
     events = content["events"]
     faults = [Fault(f"$.{key}", "not known beside events") for key in content if key != "events"]
-    if not isinstance(events, list) or not 1 <= len(events) <= MAX_EVENTS:
+    if not _is_array(events) or not 1 <= len(events) <= MAX_EVENTS:
         faults.append(Fault("$.events", f"expected an array of 1 to {MAX_EVENTS} events"))
     if faults:
         raise InvalidEvent(faults=faults)
@@ -52,7 +53,7 @@ def _read(items: list[tuple[str, Any]], structure: Structure) -> list[Post]:
 
 
 def _post(path: str, item: Any, structure: Structure) -> Post:
-    if not isinstance(item, dict):
+    if not _is_object(item):
         raise InvalidEvent(faults=[Fault(path, "expected an object")])
     # A misspelt except_users would show an event to those whom it must not reach.
     faults = [Fault(f"{path}.{key}", "not known") for key in item if key not in KEYS]
@@ -66,7 +67,7 @@ def _post(path: str, item: Any, structure: Structure) -> Post:
         to = _audience(item["to"])
         if to is None:
             faults.append(Fault(f"{path}.to", 'expected "everyone", {"channel": id} or {"users": [id, …]}'))
-    except_users = item.get("except_users", [])
+    except_users: Any = item.get("except_users", [])
     if not _ids(except_users):
         faults.append(Fault(f"{path}.except_users", "expected an array of ids"))
     id = item.get("id")
@@ -83,11 +84,22 @@ def _audience(to: Any) -> Audience | None:
             return Everyone()
         case {"channel": str(id)} if len(to) == 1 and valid_id(id):
             return Channel(id)
-        case {"users": list(ids)} if len(to) == 1 and ids and _ids(ids):
+        case {"users": ids} if len(to) == 1 and _ids(ids) and ids:
             return Users(*ids)
         case _:
             return None
 
 
-def _ids(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(id, str) and valid_id(id) for id in value)
+def _ids(value: object) -> TypeGuard[list[str]]:
+    return _is_array(value) and all(isinstance(id, str) and valid_id(id) for id in value)
+
+
+# What JSON has, and the checkers cannot see.
+
+
+def _is_array(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)

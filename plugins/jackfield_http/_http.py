@@ -19,6 +19,9 @@ from jackfield_http._body import read_posts
 __all__ = ["HTTP"]
 
 MAX_BODY = 2 * 1024 * 1024
+MAX_READ = 8 * MAX_BODY
+"""Read on to here before refusing what is too big: a server that hangs up on somebody who still sends resets the
+connection, and he never reads why."""
 Handler = Callable[[Jackfield, Request], Awaitable[Response]]
 
 
@@ -71,12 +74,16 @@ class HTTP:
 
 async def publish(app: Jackfield, request: Request) -> Response:
     """One event, or up to a hundred, all of them or none."""
-    body = bytearray()
+    body, size = bytearray(), 0
     async with aclosing(request.stream()) as chunks:
         async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_BODY:
-                return _problem(413, "over 2 MiB")
+            size += len(chunk)
+            if size <= MAX_BODY:
+                body += chunk
+            elif size > MAX_READ:
+                break
+    if size > MAX_BODY:
+        return _problem(413, "over 2 MiB")
     try:
         posts = read_posts(bytes(body), app.structure)
         receipts = await app.workspace(request.path_params["workspace_id"]).publish_all(posts)

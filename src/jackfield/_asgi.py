@@ -191,7 +191,8 @@ async def deny(scope: Scope, send: Send, status: int, headers: Mapping[str, str]
     """Refuse an upgrade by HTTP, where the server can; else by a close before the accept, which servers make 403 of."""
     try:
         if "websocket.http.response" in (scope.get("extensions") or {}):
-            raw = [(b"content-length", b"0"), *((k.encode(), v.encode()) for k, v in headers.items())]
+            # No length: servers know it, and old ones of uvicorn would say it twice.
+            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
             await send({"type": "websocket.http.response.start", "status": status, "headers": raw})
             await send({"type": "websocket.http.response.body", "body": b""})
         else:

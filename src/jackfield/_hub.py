@@ -252,7 +252,7 @@ class Hub:
         if sight is not None and sight.gained:  # who comes is told too
             room.see(sight)
         if head.type == REVOKED:
-            self._revoke(room, head)
+            self._revoke(room, head, record.position)
             self._pump.settle(room.lane, record.position)
         elif recipients := room.recipients(head.audience):
             self._pump.put(room.lane, recipients, entry.frame())
@@ -262,10 +262,12 @@ class Hub:
             room.unsee(sight)
 
     @staticmethod
-    def _revoke(room: Room, head: Head) -> None:
+    def _revoke(room: Room, head: Head, position: int) -> None:
+        """Whoever was here before it, and of those who come meanwhile the ones with a token from before it. Tokens are
+        dated by another clock than ours, which may be ahead."""
         user_id, since = cast("tuple[str, float]", head.key)
         for session in tuple(room.sessions):
-            if session.user_id == user_id and session.revoked_by(since):
+            if session.user_id == user_id and (session.stood_before(position) or session.revoked_by(since)):
                 session.end(CloseCode.REVOKED)
 
     def _lost(self, news: Lost) -> None:

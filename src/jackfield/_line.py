@@ -248,9 +248,8 @@ class Line:
 
     def put_back(self, rest: Sequence[Frame]) -> None:
         """A worker had these in its hands, and did not get to them."""
-        if rest and not self.gate & GONE:
+        if not self.gate & GONE:
             self.outbox.put_back(rest)
-            self.gate |= WAITING
 
     async def write_waiting(self) -> None:
         """Holding the gate: write a few that came meanwhile. A send that raises is the caller's."""
@@ -283,9 +282,7 @@ class Line:
         """Leave the gate. Whoever leaves it with the outbox not empty leaves it to a writer."""
         self._lines.watched.discard(self)
         self._lines.stuck.discard(self)
-        if not len(self.outbox):
-            self.gate &= ~WAITING
-        self.gate &= ~SENDING
+        self.gate = self.gate & ~(SENDING | WAITING) | (WAITING if len(self.outbox) else 0)
         self._let_in()
         if self.gate & (WAITING | BEHIND | GONE) == WAITING:
             self._write_soon()

@@ -82,6 +82,7 @@ class Session:
         "_pings",
         "_room",
         "_scope",
+        "_stood_at",
         "_strikes",
         "_tokens_at",
         "channels",
@@ -115,6 +116,7 @@ class Session:
         self.line = Line(node.pump.lines, self, send, outbox, principal.expires_at)
         self._node = node
         self._room: Room | None = None
+        self._stood_at = float("inf")
         self._scope = anyio.CancelScope()
         self._catching_up = False
         self._closed = False
@@ -213,9 +215,15 @@ class Session:
         return self.line.expires <= self._node.clock.time()
 
     def revoked_by(self, since: float) -> bool:
-        """Whether a revocation at `since` is meant for it."""
+        """Whether a revocation at `since` is meant for it; one that was shut out already stays so."""
+        if self._closing is not None and self._closing[0] == CloseCode.REVOKED:
+            return True
         issued_at = self.principal.issued_at
         return (self.opened_at if issued_at is None else issued_at) <= since
+
+    def stood_before(self, position: int) -> bool:
+        """Whether it was in the roster and the room already when the record at `position` was written."""
+        return self._stood_at < position
 
     def gain(self, channel_id: str) -> None:
         """From here on it sees a channel."""
@@ -274,6 +282,7 @@ class Session:
             for entry in entries:
                 self._fold(entry)
             self.line.position = entries[-1].record.position if entries else upto
+        self._stood_at = upto
 
     async def leave(self) -> None:
         """Out of everything. The part that others could see has no await in it."""

@@ -6,7 +6,8 @@ A plugin declares `State("polls", Poll)` and gets, in every workspace, a `Poll` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
@@ -19,7 +20,7 @@ from jackfield.engine import Cell, Engine, Key
 if TYPE_CHECKING:
     from jackfield._workspace import Workspace
 
-__all__ = ["Change", "Overlay", "State", "Transaction", "due_of", "falls_due", "forget"]
+__all__ = ["Change", "Overlay", "State", "Transaction", "due_of", "falls_due", "forget", "undone_if_raised"]
 
 T = TypeVar("T")
 _converter = make_converter()
@@ -35,6 +36,10 @@ JSON begins like this."""
 def due_of(value: bytes | None) -> float | None:
     """When a stored cell falls due (wall clock, seconds)."""
     return None if value is None or not value.startswith(DUE) else float(value[1 : value.index(b"\n")])
+
+
+def _undated(value: bytes) -> bytes:
+    return value[value.index(b"\n") + 1 :] if value.startswith(DUE) else value
 
 
 class State(Generic[T]):
@@ -68,8 +73,7 @@ class State(Generic[T]):
         """A cell's value."""
         if value is None:
             return self._default()
-        if value.startswith(DUE):
-            value = value[value.index(b"\n") :]
+        value = _undated(value)
         loaded: T = self._structure(orjson.loads(value), self.type)
         return loaded
 
@@ -114,7 +118,9 @@ class Overlay:
             return written.value
         if key not in self.expected:
             if key not in self._known:
-                self._known[key] = (await self._engine.read(self._workspace_id, (key,))).cells[key]
+                snapshot = await self._engine.read(self._workspace_id, (key,))
+                self.now = snapshot.now
+                self._known[key] = snapshot.cells[key]
             self.expected[key] = self._known[key]
         return self.expected[key]
 
@@ -123,6 +129,7 @@ class Overlay:
         if table not in self._tables:
             revision = Key(table, "")
             snapshot = await self._engine.read(self._workspace_id, (revision,), (table,))
+            self.now = snapshot.now
             self._tables[table] = snapshot.tables[table]
             self.expected[revision] = snapshot.cells[revision]
         rows = dict(self._tables[table])
@@ -229,6 +236,21 @@ async def falls_due(transaction: Transaction, key: Key) -> bool:
 
 
 def forget(transaction: Transaction, key: Key) -> None:
-    """Delete a cell that has not been written in this commit."""
-    if key not in transaction._overlay.writes:
-        transaction._overlay.put(Cell(key, None))
+    """Be done with a cell that was due: delete it, where this commit has not written it anew."""
+    overlay = transaction._overlay
+    written = overlay.writes.get(key)
+    if written is None:
+        overlay.put(Cell(key, None))
+    elif written.due is not None and written.due <= transaction.now:  # left as it was, it would be due for ever
+        overlay.put(Cell(key, _undated(written.value or b""), None, written.fading))
+
+
+@contextmanager
+def undone_if_raised(transaction: Transaction) -> Iterator[None]:
+    """What is written inside is undone where it raises."""
+    mark = transaction._overlay.mark()
+    try:
+        yield
+    except BaseException:
+        transaction._overlay.back_to(mark)
+        raise

@@ -14,7 +14,10 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import attrs
-from cattrs.cols import list_structure_factory
+from cattrs.cols import (
+    list_structure_factory,
+    mapping_structure_factory,  # pyright: ignore[reportUnknownVariableType]
+)
 from cattrs.errors import ClassValidationError, IterableValidationError
 from cattrs.preconf.orjson import make_converter
 
@@ -88,8 +91,9 @@ def strict_converter() -> Converter:
         return structure
 
     def mapping(kind: Any) -> Structure:
+        # Not by the converter's own method: that would register it, and dict[…] would go unchecked from there on.
         of: Any = types.GenericAlias(dict, get_args(kind) or (str, Any))
-        return _object(converter.gen_structure_mapping(of))
+        return _object(mapping_structure_factory(of, converter))
 
     def fields(kind: Any) -> Structure:
         return _object(converter.gen_structure_attrs_fromdict(kind))

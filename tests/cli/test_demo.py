@@ -58,9 +58,9 @@ def test_what_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def wave(stage: _stage.Stage, alice: _stage.Actor, bob: _stage.Actor, carol: _stage.Actor) -> None:
+        monkeypatch.setattr(_stage, "PATIENCE", 0.2)
         await carol.hears(event("wave", "beta"))
 
-    monkeypatch.setattr(_stage, "PATIENCE", 0.2)
     monkeypatch.setattr(demo, "they_talk", wave)
     assert demo.main([]) == 1
     assert '-{"type": "wave"' in capsys.readouterr().out

@@ -93,6 +93,15 @@ async def test_an_answer_overtakes_what_waits_for_a_fresh_token() -> None:
         assert alice.got == ["pong", "1"]
 
 
+async def test_an_answer_reaches_a_slow_one_whose_token_ran_out() -> None:
+    """No writer writes to it, so its own task has to."""
+    async with pumping() as rig:
+        alice = await make_slow(rig)
+        alice.line.fall_behind(rig.position)
+        await alice.line.answer(answer("pong"))
+        assert alice.got == ["blocked", "pong"]
+
+
 async def test_a_connection_that_is_gone_is_answered_nothing() -> None:
     async with pumping() as rig:
         alice = rig.reader()
@@ -288,6 +297,21 @@ async def test_one_send_that_takes_its_time_begins_the_count_anew() -> None:
         for text in numbers(UNBLOCKED_AFTER - 1):
             rig.publish([alice], text)
             await settle()
+        assert alice.line.gate == SLOW
+
+
+async def test_what_did_not_block_before_it_was_slow_counts_for_nothing() -> None:
+    async with pumping() as rig:
+        alice = rig.reader()
+        for text in numbers(UNBLOCKED_AFTER - 1):
+            alice.line.offer(answer(text))
+        await settle()
+        alice.stall()
+        rig.publish([alice], "blocked")
+        await rig.clock.advance(5 * MS)
+        alice.read_on()
+        rig.publish([alice], "next")
+        await settle()
         assert alice.line.gate == SLOW
 
 

@@ -412,6 +412,14 @@ def test_a_missing_key_inside_of_a_value_is_no_missing_field() -> None:
     assert "secret" not in str(caught.value.refused.detail)
 
 
+@pytest.mark.parametrize("kinds", [(Mapping[str, int], dict[str, int]), (dict[str, int], Mapping[str, int])], ids=str)
+def test_one_field_makes_no_other_one_laxer(kinds: tuple[object, ...]) -> None:
+    for kind in (*kinds, *kinds):
+        assert detail(kind, []) == f"$.v: {OBJECT}"
+        assert detail(kind, [["a", 1]]) == f"$.v: {OBJECT}"
+        assert read(kind, {"a": 1}) == {"a": 1}
+
+
 def test_all_that_is_wrong_is_named() -> None:
     with pytest.raises(InvalidEvent) as caught:
         wire_with().structure(MessageNew, {"id": 1, "content": None, "attachments": [], "more": 1}, "$.events[3].data")

@@ -37,6 +37,7 @@ EXAMPLES = """\
   jackfield serve --plugin polls --without threads --presence-grace 5
 """
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LOOPS = ("asyncio", "trio")
 LIBRARIES = ("anycorn", "asyncio", "uvicorn", "websockets")
 
 
@@ -46,7 +47,7 @@ def add(commands: Commands, arguments: Sequence[str]) -> None:
     parser.usage = "jackfield serve [--host HOST] [--port PORT] [--loop asyncio|trio] [--engine URL] [OPTION …]"
     parser.add_argument("--host", default="127.0.0.1", help="where to listen [127.0.0.1]")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one, and the line printed says which")
-    parser.add_argument("--loop", choices=("asyncio", "trio"), default="asyncio", help="asyncio is uvicorn on uvloop")
+    parser.add_argument("--loop", choices=LOOPS, default="asyncio", help="asyncio is uvicorn on uvloop")
     parser.add_argument("--log-level", choices=tuple(LEVELS), default="info", help="how much goes to standard error")
     add_choice(parser)
     settings = parser.add_argument_group(
@@ -124,9 +125,11 @@ def _log_to_stderr(level: int) -> None:
 
 def _variables(arguments: Sequence[str]) -> list[Variable]:
     choice = argparse.ArgumentParser(prog="jackfield serve", add_help=False, allow_abbrev=False)
+    choice.add_argument("--loop", choices=LOOPS, default="asyncio")
     add_choice(choice)
     chosen, others = choice.parse_known_args(arguments)
     try:
+        server(chosen.loop)  # first: its extra brings what the plugins need
         return list(known_variables(points(chosen.plugin, chosen.without)).values())
     except ConfigurationError:
         if {"-h", "--help"} & set(others):  # who asks for help gets what there is

@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -164,6 +165,16 @@ async def _anycorn(
     task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
 ) -> None:
     import anycorn
+    from anycorn.protocol import ws_stream
+
+    class Buffer(ws_stream.WebsocketBuffer):
+        def extend(self, event: Any) -> None:
+            # What is too much is dropped, and the application refuses the rest, which is too big all the same: where
+            # anycorn does, it sends 1009 and then forgets the connection without closing it.
+            bounded = replace(event, data=event.data[: self.max_length - self.length])
+            super().extend(bounded)  # pyright: ignore[reportUnknownMemberType]
+
+    ws_stream.WebsocketBuffer = Buffer  # type: ignore[misc]
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":  # anycorn cannot be kept from speaking it

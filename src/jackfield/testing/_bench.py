@@ -102,7 +102,7 @@ class BenchNode:
                 await self.app(scope, transport.receive, transport.send)
             finally:
                 self._servings.discard(serving)
-                transport.disconnect()
+                transport.returned()
 
     async def _live(self) -> None:
         with self._life:

@@ -133,6 +133,7 @@ class Client:
         raise AssertionError(f"the connection stands. {self._what_came()}")
 
     def _take(self) -> None:
+        assert not self.transport.faults, self.transport.faults[0]
         for message in self.transport.sent[self._seen :]:
             self._seen += 1
             if message["type"] == "websocket.send":

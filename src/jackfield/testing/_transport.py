@@ -21,12 +21,20 @@ class Profile:
 
     suspends: bool = False
     """Every `send` gives way to others, also when there is room."""
-    shielded: bool = False
-    """A blocked `send` cannot be cancelled; a close by another task frees it."""
-    silent: bool = False
-    """`send` after the end returns as if nothing were wrong, instead of raising."""
     blocks: bool = True
     """`send` waits for a client that does not read; without it the server buffers."""
+    shielded: bool = False
+    """A blocked `send` cannot be cancelled; a close by another task frees it. Without it a close waits, too."""
+    silent: bool = False
+    """`send` after the end returns as if nothing were wrong, instead of raising."""
+    every_code: bool = True
+    """A close may carry any code; without it `send` raises for all but 1000 and 3000 to 4999."""
+    reasons: bool = True
+    """A close carries its reason."""
+    ends: bool = True
+    """The socket ends when the application returns; without it only a close ends it."""
+    hears_code: bool = True
+    """The application is told the code of a client's close, instead of `disconnect_code` in any case."""
     disconnect_code: int | None = 1005
     """What the application is told when the client goes without a code."""
     denial: bool = True
@@ -34,10 +42,12 @@ class Profile:
 
 
 UVICORN = Profile()
-HYPERCORN = Profile(suspends=True, silent=True, disconnect_code=1006)
+HYPERCORN = Profile(suspends=True, silent=True, hears_code=False, disconnect_code=1006)
 ANYCORN = Profile(suspends=True, shielded=True, silent=True)
 GRANIAN = Profile(suspends=True, silent=True)
-DAPHNE = Profile(silent=True, blocks=False, disconnect_code=None, denial=False)
+DAPHNE = Profile(
+    blocks=False, silent=True, every_code=False, reasons=False, ends=False, disconnect_code=None, denial=False
+)
 
 
 class Disconnected(OSError):
@@ -52,12 +62,14 @@ class Transport:
         self.sent: list[Message] = []
         """Everything that the application sent, in order."""
         self.ended = False
-        self.delay = 0.0
+        self.faults: list[str] = []
+        """What the application did that no server allows. Kept, since an application may catch what `send` raises."""
+        self._sending = 0
+        self._returned = False
         self._incoming: deque[Message] = deque([{"type": "websocket.connect"}])
         self._arrival = anyio.Event()
         self._readable = anyio.Event()
         self._readable.set()
-        self.sending = 0
 
     # --- the application's end
 
@@ -71,24 +83,45 @@ class Transport:
         return message
 
     async def send(self, message: Message) -> None:
-        assert self.sending == 0 or message["type"] == "websocket.close", "two sends at the same time"
-        self.sending += 1
+        closing = message["type"] == "websocket.close"
+        if self._sending and not closing:
+            self.faults.append("two sends at the same time")
+        self._sending += 1
         try:
             if self.profile.suspends:
                 await checkpoint()
-            closing = message["type"] == "websocket.close"
-            if self.profile.blocks and not self._readable.is_set() and not self.ended and not closing:
-                with anyio.CancelScope(shield=self.profile.shielded):
-                    await self._readable.wait()
+            await self._room(closing)
             if self.ended:
                 if self.profile.silent:
                     return
                 raise Disconnected("the client has gone")
-            self.sent.append(message)
-            if message["type"] in ("websocket.close", "websocket.http.response.body"):
-                self._end(1006)
+            self._write(message)
         finally:
-            self.sending -= 1
+            self._sending -= 1
+
+    async def _room(self, closing: bool) -> None:
+        """Wait for the client to read."""
+        profile = self.profile
+        if profile.blocks and not self._readable.is_set() and not (closing and profile.shielded):
+            with anyio.CancelScope(shield=profile.shielded):
+                await self._readable.wait()
+
+    def _write(self, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            code = message.get("code", 1000)
+            if not self.profile.every_code and code != 1000 and not 3000 <= code <= 4999:
+                raise ValueError(f"invalid close code {code} (must be 1000 or from [3000, 4999])")
+            if not self.profile.reasons:
+                message = {**message, "reason": ""}
+        self.sent.append(message)
+        if message["type"] in ("websocket.close", "websocket.http.response.body"):
+            self._end(1006)
+
+    def returned(self) -> None:
+        """The application has come to its end. A client that does not read keeps the socket until it does."""
+        self._returned = True
+        if self.profile.ends and self._readable.is_set():
+            self._end(1006)
 
     # --- the client's end
 
@@ -100,15 +133,19 @@ class Transport:
 
     def disconnect(self, code: int | None = None) -> None:
         """The client goes; by a close frame where it says a code."""
-        self._end(self.profile.disconnect_code if code is None else code)
+        heard = code is not None and self.profile.hears_code
+        self._end(code if heard else self.profile.disconnect_code)
 
     def stall(self) -> None:
         """The client stops reading."""
-        self._readable = anyio.Event()
+        if self._readable.is_set():
+            self._readable = anyio.Event()
 
     def read_on(self) -> None:
         """The client reads again."""
         self._readable.set()
+        if self._returned:
+            self.returned()
 
     def _end(self, code: int | None) -> None:
         if not self.ended:

@@ -56,7 +56,8 @@ def test_without_the_key_nobody_learns_what_is_wrong(room: Room, method: str, pa
     answers = [
         room.server.api(method, bad, key=None),
         room.server.api(method, path, key=None, content=b"nonsense"),
-        room.server.api(method, path, key="wrong", content=b"x" * 3_000_000),
+        # refused before it is read, so that this connection is good for nothing else
+        room.server.api(method, path, key="wrong", content=b"x" * 3_000_000, headers={"Connection": "close"}),
     ]
     assert [answer.status_code for answer in answers] == [401] * 3
 
@@ -350,13 +351,14 @@ def test_over_2_mib_is_413(room: Room) -> None:
     assert len(fits) <= limit
     assert room.server.api("POST", path, content=fits.ljust(limit)).status_code == 202
     assert alice.get("message.new")["data"]["id"] == "m1"
-    assert room.server.api("POST", path, content=fits.ljust(limit + 1)).status_code == 413
+    close = {"Connection": "close"}  # refused before it is read
+    assert room.server.api("POST", path, content=fits.ljust(limit + 1), headers=close).status_code == 413
 
     def chunks() -> Any:
         for _ in range(300):
             yield b" " * 10_000
 
-    assert room.server.api("POST", path, content=chunks()).status_code == 413
+    assert room.server.api("POST", path, content=chunks(), headers=close).status_code == 413
     assert room.all_of(alice) == []
 
 
@@ -428,6 +430,18 @@ def test_tokens_from_before_a_revocation_are_of_no_use_and_later_ones_are(room: 
         peer.send({"type": "auth.refresh", "token": token})
         peer.error("INVALID_TOKEN")
     peer.alive()
+
+
+def test_a_revocation_closes_connections_of_tokens_that_are_dated_ahead_of_the_server(room: Room) -> None:
+    """Who signs tokens has a clock of his own; up to the leeway it is believed, and his users can be shut out."""
+    bob = room.enter("bob")
+    token = room.token("alice", iat=time.time() + 3)
+    tabs = [room.connect(f"?token={token}") for _ in range(2)]
+    assert [tab.next()["type"] for tab in tabs] == ["hello"] * 2
+    assert revoke(room, "alice") == 2
+    assert [tab.end(2)[1] for tab in tabs] == [4503] * 2
+    assert [bob.get("presence.updated")["data"]["status"] for _ in range(2)] == ["online", "offline"]
+    assert room.presence() == {"bob": "online"}
 
 
 def test_a_revocation_is_a_workspaces_own(room_with: Callable[..., Room]) -> None:
