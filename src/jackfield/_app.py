@@ -100,10 +100,7 @@ class Jackfield:
                 yield
         except BaseExceptionGroup as group:
             # The task group inside makes a group of whatever ends it; the host wants the one line.
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
-            raise error from None
+            raise _alone(group) from None
         finally:
             self._running = None
 
@@ -182,3 +179,9 @@ class Jackfield:
             return
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What is in a group of one, however deep; anything else as it is."""
+    inside: Any = getattr(error, "exceptions", ())
+    return _alone(inside[0]) if len(inside) == 1 else error

@@ -155,7 +155,7 @@ class Edge:
         handshake.token = take_token(
             scope.get("query_string", b""), handshake.headers.getlist("authorization"), scope.get("subprotocols", ())
         )
-        principal: Principal | None = await node.dispatcher.first(node.authenticate, handshake)
+        principal: object = await node.dispatcher.first(node.authenticate, handshake)
         if principal is None:
             raise InvalidToken
         if not isinstance(principal, Principal) or not valid_id(str(principal.user_id)):

@@ -101,7 +101,7 @@ class _Log:
         floor = self.floor[0]
         while self.remembered and self.remembered[0][0] <= floor:
             self.known.pop(self.remembered.popleft()[1], None)
-        faded = []
+        faded: list[Key] = []
         while self.fades and self.fades[0][0] <= floor:
             position, key = self.fades.popleft()
             if self.fading.get(key) == position:

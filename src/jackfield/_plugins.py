@@ -131,8 +131,9 @@ class Plugins:
         register = getattr(plugin, "register_events", None)
         if register is None or not hasattr(register, f"{PROJECT}_impl"):
             return ()
-        events = register()
-        if isinstance(events, type) or not all(isinstance(event, type) for event in events):
+        answer: object = register()
+        events: tuple[Any, ...] = () if isinstance(answer, type) else tuple(cast("Iterable[Any]", answer))
+        if isinstance(answer, type) or not all(isinstance(event, type) for event in events):
             raise ConfigurationError(
                 f'plugin "{name}": register_events must return event classes, as in "return PollVote, PollUpdated".'
             )

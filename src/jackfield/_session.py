@@ -216,7 +216,7 @@ class Session:
 
     def revoked_by(self, since: float) -> bool:
         """Whether a revocation at `since` is meant for it; one that was shut out already stays so."""
-        if self._closing is not None and self._closing[0] == CloseCode.REVOKED:
+        if self._closing is not None and self._closing[0] == CloseCode.REVOKED.value:
             return True
         issued_at = self.principal.issued_at
         return (self.opened_at if issued_at is None else issued_at) <= since

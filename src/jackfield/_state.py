@@ -6,7 +6,7 @@ A plugin declares `State("polls", Poll)` and gets, in every workspace, a `Poll` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -246,7 +246,7 @@ def forget(transaction: Transaction, key: Key) -> None:
 
 
 @contextmanager
-def undone_if_raised(transaction: Transaction) -> Iterator[None]:
+def undone_if_raised(transaction: Transaction) -> Generator[None, None, None]:
     """What is written inside is undone where it raises."""
     mark = transaction._overlay.mark()
     try:

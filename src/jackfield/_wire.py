@@ -183,9 +183,10 @@ def _over_limits(text: str, envelope: dict[str, Any]) -> str | None:
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict):
-                if len(value) > MAX_KEYS:
+                keys = cast("dict[str, Any]", value)
+                if len(keys) > MAX_KEYS:
                     return f"$: expected at most {MAX_KEYS} keys in an object"
-                below += value.values()
+                below += keys.values()
             else:
                 items: list[Any] = value
                 if len(items) > MAX_ITEMS:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jackfield import Everyone, Settings, ServerEvent
 from jackfield._line import BEHIND, GONE
 from jackfield._outbox import Frame
 from jackfield._pump import Lane
-from jackfield.testing import ANYCORN, HYPERCORN, UVICORN, Profile, bench, settle
+from jackfield.testing import settle
 from tests.core.pumping import MS, Reader, Rig, pumping
 
 MEMBERS = 6

@@ -240,8 +240,8 @@ async def bench(
     channels: dict[tuple[str, str], Collection[str]] = {}
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
+        made: list[BenchNode] = []
         try:
-            made: list[BenchNode] = []
             for _ in range(nodes):
                 objects = [_make(plugin, nodes) for plugin in plugins]
                 if not any(hasattr(plugin, "authenticate") for plugin in objects):
