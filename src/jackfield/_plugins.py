@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import pluggy
 

@@ -144,6 +144,7 @@ FORGED: dict[str, Callable[[], str]] = {
     "kid": lambda: signed(claims(), header={"alg": "HS256", "kid": "../../dev/null"}, secret=""),
     "jwk": lambda: signed(claims(), header={"alg": "HS256", "jwk": {"kty": "oct", "k": b64("x")}}, secret="x"),
     "crit": lambda: signed(claims(), header={"alg": "HS256", "crit": ["exp"], "exp": 1}),
+    "crit, and known": lambda: signed(claims(), header={"alg": "HS256", "crit": ["b64"], "b64": True}),
     "b64 false": lambda: signed(claims(), header={"alg": "HS256", "b64": False, "crit": ["b64"]}),
     "payload of another token": lambda: ".".join(
         [token().split(".")[0], token(sub="bob").split(".")[1], token().split(".")[2]]

@@ -253,6 +253,16 @@ async def test_an_event_of_a_channel_that_nobody_knows_is_refused(event: ServerE
             await b.workspace().publish(event)
 
 
+async def test_a_to_does_not_make_a_channel_that_is_not_there(nodes: int) -> None:
+    async with bench(Members, nodes=nodes) as b:
+        alice = await b.connect("alice", node=nodes - 1)
+        for event in (MemberJoined("nowhere", "alice"), MemberLeft("nowhere", "alice")):
+            with pytest.raises(UnknownAudience):
+                await b.workspace().publish(event, to=Everyone())
+        assert not (await b.workspace().publish(ChannelDeleted("nowhere"), to=Everyone())).published
+        assert await heard(alice) == [[]]
+
+
 async def test_after_its_end_a_message_does_not_exist(nodes: int) -> None:
     async with bench(Members, nodes=nodes) as b:
         await b.workspace().publish_all([public(), message(), MessageDeleted("m1", NOON)])

@@ -269,6 +269,17 @@ async def test_an_event_at_the_very_moment_of_falling_idle_is_not_lost() -> None
         assert await heard(bob) == [[away("bob")]]
 
 
+async def test_who_has_gone_by_the_time_he_would_fall_idle_does_not() -> None:
+    presence = Presence()
+    async with bench(presence) as b:
+        bob = await b.connect("bob")
+        (session,) = b.app.node.sessions
+        bob.close()
+        await b.clock.advance(600)
+        await presence._doze(session)
+        assert not session.idle
+
+
 # --- What a client says itself
 
 

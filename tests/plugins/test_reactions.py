@@ -185,6 +185,20 @@ async def test_of_a_message_that_was_there_before_us_it_is_published_either_way(
         assert await heard(alice) == [said]
 
 
+async def test_and_forgotten_with_the_channel_that_its_to_names() -> None:
+    async with bench() as b:
+        await b.workspace().publish(public())
+        await b.workspace().publish(ADDED, to=Channel("c1"))
+        await b.workspace().publish(ChannelDeleted("c1"))
+        assert await tables(b, "reactions") == {}
+
+
+async def test_a_message_without_reactions_is_deleted_as_any_other() -> None:
+    async with bench() as b:
+        await b.workspace().publish_all([public(), message(), MessageDeleted("m1", NOON)])
+        assert await tables(b, "reactions") == {}
+
+
 async def test_without_a_to_it_is_refused() -> None:
     async with bench() as b:
         with pytest.raises(UnknownAudience):

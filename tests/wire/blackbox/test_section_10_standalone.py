@@ -172,6 +172,7 @@ WORSE = [
 UNKNOWN = ["TYPING_EXPIRE_AFTER", "NONSENSE", "SECRETS", "secret", "API-KEY"]
 
 
+@pytest.mark.timeout(180)
 def test_a_bad_value_stops_it_with_a_line_that_says_which() -> None:
     """A pool: each of them is a whole start, and they have nothing to do with one another."""
     cases = [*BAD.items(), *WORSE]
