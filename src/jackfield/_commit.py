@@ -21,7 +21,7 @@ import attrs
 from jackfield._audience import Audience, Users, topics
 from jackfield._clock import Clock, Deadline, Timers
 from jackfield._log import REVOKED, Head, sight_of
-from jackfield._state import Overlay, Transaction
+from jackfield._state import Overlay, Transaction, savepoint
 from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable, Key
 from jackfield.errors import UnknownAudience
 from jackfield.events import ServerEvent
@@ -110,7 +110,7 @@ class _Plan(NamedTuple):
 class _Unit:
     """One decision that waits for its commit."""
 
-    __slots__ = ("decide", "done", "error", "ids", "leads", "plans", "receipts", "wake")
+    __slots__ = ("abandoned", "decide", "done", "error", "ids", "leads", "plans", "receipts", "wake")
 
     def __init__(self, decide: Decision) -> None:
         self.decide = decide
@@ -119,6 +119,7 @@ class _Unit:
         self.receipts: list[Receipt] = []
         self.error: Exception | None = None
         self.leads = False
+        self.abandoned = False
         self.done = False
         self.wake: anyio.Event | None = None
 
@@ -148,13 +149,14 @@ class _Unit:
 
 
 class _Row:
-    """Those who wait for a workspace; `led` while one of them commits for all."""
+    """Those who wait for a workspace; `led` while one of them commits for all, `asking` while the engine is at it."""
 
-    __slots__ = ("led", "units")
+    __slots__ = ("asking", "led", "units")
 
     def __init__(self) -> None:
         self.units: deque[_Unit] = deque()
         self.led = False
+        self.asking = False
 
 
 class _Drafted(NamedTuple):
@@ -210,6 +212,7 @@ class Commits:
             try:
                 await unit.wait()
             except BaseException:
+                unit.abandoned = True
                 if unit in row.units:
                     row.units.remove(unit)
                 if unit.leads:  # it was to lead from here on, and cannot
@@ -238,28 +241,36 @@ class Commits:
         """Decide all that waits, and commit it."""
         units = [row.units.popleft() for _ in range(min(len(row.units), TOGETHER))]
         try:
-            committed, drafted = await self._commit(workspace, units)
+            committed, drafted = await self._commit(workspace, row, units)
         except Exception as error:
             for unit in units:
                 unit.fail(error)
             return
         except BaseException:  # cancelled: the one who led goes, the others are decided by the next
-            row.units.extendleft(unit for unit in reversed(units) if unit is not leader)
+            left = [unit for unit in units if unit is not leader and not unit.abandoned]
+            if row.asking:  # asyncio's own cancellation knows no shield; deciding anew might say it all twice
+                row.asking = False
+                for unit in left:
+                    unit.fail(EngineUnavailable("who committed for all was cancelled"))
+            else:
+                row.units.extendleft(reversed(left))
             raise
         for unit in units:
             unit.finish(committed)
         if drafted:
             self._posted(workspace.id, [Posted(d.event, committed.first + i) for i, d in enumerate(drafted)])
 
-    async def _commit(self, workspace: Workspace, units: Sequence[_Unit]) -> tuple[Committed, list[_Drafted]]:
+    async def _commit(
+        self, workspace: Workspace, row: _Row, units: Sequence[_Unit]
+    ) -> tuple[Committed, list[_Drafted]]:
         try:
             with Deadline(self._timers, COMMIT_WITHIN) as deadline:
-                return await self._decide_until_it_holds(workspace, units, deadline)
+                return await self._decide_until_it_holds(workspace, row, units, deadline)
         except TimeoutError:
             raise EngineUnavailable(f"a commit took longer than {COMMIT_WITHIN:g} s") from None
 
     async def _decide_until_it_holds(
-        self, workspace: Workspace, units: Sequence[_Unit], deadline: Deadline
+        self, workspace: Workspace, row: _Row, units: Sequence[_Unit], deadline: Deadline
     ) -> tuple[Committed, list[_Drafted]]:
         overlay = Overlay(self._engine, workspace.id, self._clock.time())
         known: dict[str, int | None] = {}
@@ -287,9 +298,13 @@ class Commits:
                 ids=silent,
             )
             # Cancelling whoever leads must not leave those who wait without an answer.
-            deadline.shield = True
-            outcome = await self._engine.commit(workspace.id, commit)
-            deadline.shield = False
+            deadline.shield = row.asking = True
+            try:
+                outcome = await self._engine.commit(workspace.id, commit)
+            except Exception:
+                row.asking = False
+                raise
+            deadline.shield = row.asking = False
             if not isinstance(outcome, Conflict):
                 for cell in commit.cells:
                     if cell.due is not None:
@@ -351,7 +366,7 @@ class Commits:
             number = taken[id]
             return _Plan(id, number, False, None, number is not None and drafted[number].draft.lasting)
         mark = overlay.mark()
-        outcome = await self._settle(transaction, post.event, post.to, None, 0)
+        outcome = await self._settle(transaction, post, None, 0)
         if not any(settled.own for settled in outcome):
             overlay.back_to(mark)
             if post.id is not None:
@@ -360,8 +375,6 @@ class Commits:
         now = self._clock.time()
         workspace_id = transaction.workspace.id
         for event, audience, moves_sight, own in outcome:
-            if own and post.except_users:
-                audience = audience - Users(*post.except_users)
             named = own and id not in taken
             if named:
                 taken[id] = len(drafted)
@@ -390,13 +403,12 @@ class Commits:
 
     # --- who sees it, who decides, what follows
 
-    async def _settle(
-        self, transaction: Transaction, event: ServerEvent, to: Audience | None, cause: Audience | None, depth: int
-    ) -> list[_Settled]:
+    async def _settle(self, transaction: Transaction, post: Post, cause: Audience | None, depth: int) -> list[_Settled]:
         """An event and what follows from it, each with its audience; empty where it changes nothing."""
+        event = post.event
         if depth > NESTING:
             raise RecursionError(f"{event.__event__.type} follows from itself; look at its @before hooks")
-        audience = to
+        audience = post.to
         if audience is None and cause is None:
             audience = await self._ask(transaction, event)
         if audience is None:
@@ -408,11 +420,8 @@ class Commits:
                 f"nobody says who sees {event.__event__.type}: publish it with to=, "
                 "or add a plugin that answers audience_of"
             )
-        if event.__event__.delivery.kind == "durable" and topics(audience):
-            raise ValueError(
-                f"{event.__event__.type} is durable, and a topic ends with its connections; make it latest(…)"
-            )
         transaction.audience, transaction.moves_sight = audience, True
+        spared = [*post.except_users]
         ahead: list[Post] = []
         behind: list[Post] = []
         for call in self._calls(type(event)):
@@ -425,19 +434,27 @@ class Commits:
                 return [
                     *(await self._follow(transaction, ahead, audience, depth) if posts else ()),
                     *(
-                        settled._replace(own=True)
-                        for settled in await self._follow(transaction, posts, audience, depth)
+                        other._replace(audience=_without(other.audience, spared), own=True)
+                        for other in await self._follow(transaction, posts, audience, depth)
                     ),
                 ]
             ahead += posts[:place]
-            event = posts[place].event
+            own = posts[place]
+            event = own.event
+            spared += own.except_users
+            if own.to is not None:
+                transaction.audience = audience = own.to
             behind += posts[place + 1 :]
+        if event.__event__.delivery.kind == "durable" and topics(audience):
+            raise ValueError(
+                f"{event.__event__.type} is durable, and a topic ends with its connections; make it latest(…)"
+            )
         moves_sight = transaction.moves_sight
         # Lasting ones first: a thread's numbers stand directly behind the reply, whatever the order of the plugins.
         behind.sort(key=lambda post: post.event.__event__.delivery.kind != "durable")
         return [
             *await self._follow(transaction, ahead, audience, depth),
-            _Settled(event, audience, moves_sight),
+            _Settled(event, _without(audience, spared), moves_sight),
             *await self._follow(transaction, behind, audience, depth),
         ]
 
@@ -446,7 +463,11 @@ class Commits:
     ) -> list[_Settled]:
         settled: list[_Settled] = []
         for post in posts:
-            settled += await self._settle(transaction, post.event, post.to, cause, depth + 1)
+            undo = savepoint(transaction)
+            others = await self._settle(transaction, post, cause, depth + 1)
+            if not others:  # it has been swallowed
+                undo()
+            settled += others
         return [other._replace(own=False) for other in settled]
 
     async def _ask(self, transaction: Transaction, event: ServerEvent) -> Audience | None:
@@ -461,3 +482,7 @@ class Commits:
         if calls is None:
             calls = self._before[event] = () if event is Revocation else self._plugins.before(event)
         return calls
+
+
+def _without(audience: Audience, spared: Sequence[str]) -> Audience:
+    return audience - Users(*spared) if spared else audience

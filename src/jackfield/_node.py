@@ -114,11 +114,15 @@ class Node:
         history = History(settings.history_events, settings.history_bytes, settings.history_age)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.engine.open(history, self.clock))
+            # Deadlines hold until everybody has gone, so the timers run outside of what they bound.
+            timing = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(timing.cancel_scope.cancel)
+            timing.start_soon(self._supervise, "timers", self.timers.run, name="jackfield timers")
             # The one task group of an application. It is entered and left by the task that holds the lifespan.
             tasks = self._tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
             self.pump.start(tasks)
-            for name, service in (("timers", self.timers.run), ("feed", self.hub.run), ("due cells", self._look)):
+            for name, service in (("feed", self.hub.run), ("due cells", self._look)):
                 tasks.start_soon(self._supervise, name, service, name=f"jackfield {name}")
             await self.roster.start()
             tasks.start_soon(self._supervise, "roster", self.roster.run, name="jackfield roster")

@@ -18,7 +18,7 @@ import attrs
 
 from jackfield._audience import Users
 from jackfield._commit import Commits, Decision, Post, Revocation, as_posts
-from jackfield._state import State, Transaction, falls_due, undone_if_raised
+from jackfield._state import State, Transaction, falls_due, savepoint
 from jackfield.errors import EngineError, EngineUnavailable, RateLimited, Revoked
 
 if TYPE_CHECKING:
@@ -216,14 +216,15 @@ class Roster:
             return []
         posts: list[Post] = []
         for call in self._changed:
+            undo = savepoint(transaction)
             try:
-                with undone_if_raised(transaction):
-                    posts += as_posts(await self._dispatcher.decide(call, transaction, user_id, before, after, cause))
+                posts += as_posts(await self._dispatcher.decide(call, transaction, user_id, before, after, cause))
             except EngineError:
                 raise
             except Exception:  # it has been blamed; who is gone is gone, whatever a plugin makes of it
                 if cause == "opened":
                     raise
+                undo()
         return posts
 
     async def _take_place(self, node: str, workspace_id: str) -> None:

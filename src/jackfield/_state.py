@@ -6,8 +6,8 @@ A plugin declares `State("polls", Poll)` and gets, in every workspace, a `Poll` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
@@ -20,7 +20,7 @@ from jackfield.engine import Cell, Engine, Key
 if TYPE_CHECKING:
     from jackfield._workspace import Workspace
 
-__all__ = ["Change", "Overlay", "State", "Transaction", "due_of", "falls_due", "forget", "undone_if_raised"]
+__all__ = ["Change", "Overlay", "State", "Transaction", "due_of", "falls_due", "forget", "savepoint"]
 
 T = TypeVar("T")
 _converter = make_converter()
@@ -245,12 +245,7 @@ def forget(transaction: Transaction, key: Key) -> None:
         overlay.put(Cell(key, _undated(written.value or b""), None, written.fading))
 
 
-@contextmanager
-def undone_if_raised(transaction: Transaction) -> Generator[None, None, None]:
-    """What is written inside is undone where it raises."""
-    mark = transaction._overlay.mark()
-    try:
-        yield
-    except BaseException:
-        transaction._overlay.back_to(mark)
-        raise
+def savepoint(transaction: Transaction) -> Callable[[], None]:
+    """What undoes everything that is written from here on."""
+    overlay = transaction._overlay
+    return partial(overlay.back_to, overlay.mark())

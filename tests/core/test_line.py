@@ -550,3 +550,33 @@ async def test_one_that_is_behind_can_be_overrun_too() -> None:
             alice.line.offer(answer(text))
         assert alice.told == ["overrun"]
         assert not rig.pump.lines.stuck
+
+
+async def test_a_writer_stops_where_its_line_falls_behind() -> None:
+    async with pumping() as rig:
+        alice = rig.reader()
+        alice.takes = 2 * MS
+        for text in numbers(5):
+            alice.line.offer(answer(text))
+        await rig.clock.advance(3 * MS)
+        alice.line.fall_behind(rig.position)
+        await rig.clock.advance(1)
+        assert alice.got == ["0", "1"]
+        await alice.line.drain()
+        assert alice.got == numbers(5)
+
+
+async def test_a_worker_stops_where_the_line_falls_behind_that_it_writes_the_rest_of() -> None:
+    async with pumping() as rig:
+        alice = rig.reader()
+        alice.takes = 2 * MS
+        rig.publish([alice], "0")
+        await settle()
+        for text in numbers(4, start=1):
+            rig.publish([alice], text)
+        await rig.clock.advance(3 * MS)
+        alice.line.fall_behind(rig.position)
+        await rig.clock.advance(1)
+        assert alice.got == ["0", "1"]
+        await alice.line.drain()
+        assert alice.got == numbers(5)

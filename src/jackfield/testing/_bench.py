@@ -26,6 +26,9 @@ __all__ = ["Bench", "BenchNode", "bench"]
 WORKSPACE = "w"
 PRINCIPAL = "jackfield.bench"
 
+CLEANING = 60
+"""Seconds of the clock that the end of a node may take."""
+
 
 @attrs.define(eq=False)
 class _Anybody:
@@ -76,6 +79,13 @@ class BenchNode:
         """Leave its lifespan in order."""
         self._stop.set()
         await self._stopped.wait()
+
+    async def stopping(self, clock: FakeClock) -> None:
+        """Until it has ended, with time going on: what it still waits for is bounded."""
+        for _ in range(CLEANING):
+            if self._stopped.is_set() or not self._started.is_set():
+                return
+            await clock.advance(1)
 
     async def crash(self) -> None:
         """Die at once: nothing is cleaned up, nobody is told."""
@@ -260,6 +270,9 @@ async def bench(
                 if node.link.gate is not None:  # who stands there would wait for a clock that nobody turns
                     node.link.gate.open()
             tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                for node in made:
+                    await node.stopping(clock)
     if failure is not None:
         raise failure
 

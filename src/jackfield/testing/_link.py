@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from itertools import chain, count
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import anyio
@@ -133,7 +134,7 @@ CALLS = ("read", "commit", "records")
 
 
 class Held:
-    """A call that stands at a gate."""
+    """A call that stands at a gate; `number` counts those of its kind and workspace."""
 
     def __init__(self, number: int, call: str, workspace: str, about: Iterable[object]) -> None:
         self.number = number
@@ -158,7 +159,7 @@ class Gate:
         self.held: list[Held] = []
         """Those that stand before it, the oldest first."""
         self._kinds = frozenset(kinds)
-        self._number = count(1)
+        self._seen: Counter[tuple[str, str]] = Counter()
         self._open = False
 
     @property
@@ -169,7 +170,8 @@ class Gate:
     async def pass_through(self, call: str, workspace: str, about: Iterable[object] = ()) -> None:
         if self._open or call not in self._kinds:
             return
-        held = Held(next(self._number), call, workspace, about)
+        self._seen[call, workspace] += 1
+        held = Held(self._seen[call, workspace], call, workspace, about)
         self.held.append(held)
         try:
             await held.passes.wait()

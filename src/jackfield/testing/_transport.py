@@ -70,6 +70,7 @@ class Transport:
         self._arrival = anyio.Event()
         self._readable = anyio.Event()
         self._readable.set()
+        self._writing = anyio.Lock(fast_acquire=True)
 
     # --- the application's end
 
@@ -90,26 +91,26 @@ class Transport:
         try:
             if self.profile.suspends:
                 await checkpoint()
-            await self._room(closing)
-            if self.ended:
-                if self.profile.silent:
-                    return
-                raise Disconnected("the client has gone")
-            self._write(message)
+            if not self.profile.blocks or (closing and self.profile.shielded):
+                self._write(message)
+            else:
+                with anyio.CancelScope(shield=self.profile.shielded):
+                    async with self._writing:
+                        if not self._readable.is_set():
+                            await self._readable.wait()
+                        self._write(message)
         finally:
             self._sending -= 1
 
-    async def _room(self, closing: bool) -> None:
-        """Wait for the client to read."""
-        profile = self.profile
-        if profile.blocks and not self._readable.is_set() and not (closing and profile.shielded):
-            with anyio.CancelScope(shield=profile.shielded):
-                await self._readable.wait()
-
     def _write(self, message: Message) -> None:
+        if self.ended:
+            if self.profile.silent:
+                return
+            raise Disconnected("the client has gone")
         if message["type"] == "websocket.close":
             code = message.get("code", 1000)
-            if not self.profile.every_code and code != 1000 and not 3000 <= code <= 4999:
+            accepted = self.sent and self.sent[0]["type"] == "websocket.accept"  # before that it says no code at all
+            if accepted and not self.profile.every_code and code != 1000 and not 3000 <= code <= 4999:
                 raise ValueError(f"invalid close code {code} (must be 1000 or from [3000, 4999])")
             if not self.profile.reasons:
                 message = {**message, "reason": ""}
