@@ -1,4 +1,5 @@
-"""jackfield as the fan-out rig wants a server: `GET /ws/{workspace}?token=…`, `POST /publish/{workspace}?count=…&groups=…`.
+"""jackfield as the fan-out rig wants a server: `GET /ws/{workspace}?token=…` and
+`POST /publish/{workspace}?count=…&groups=…`.
 
 `app` is the core with `OpenWorkspace` and a token check, `everything` has every shipped plugin. Both are plain ASGI, as
 the hand-written broadcast is that they are compared with. Limits that one loader on one address would meet at once

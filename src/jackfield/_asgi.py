@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 from starlette.datastructures import Headers
 
+from jackfield._clock import Deadline
 from jackfield._handshake import SUBPROTOCOL, Handshake, Principal, origin_allowed, take_token, valid_id
 from jackfield._session import Message, Receive, Send, Session, close
 from jackfield.errors import (
@@ -99,7 +101,9 @@ class Edge:
                         raise TypeError("channels_of answered a text; it answers a collection of channel ids")
                     return seen
 
-                await session.enter(channels)
+                # The hook has a deadline of its own; what the engine is asked beside it has this one.
+                with Deadline(node.timers, 2 * node.settings.hook_timeout):
+                    await session.enter(channels)
             except Exception as error:
                 if not isinstance(error, JackfieldError):
                     logger.error("a handshake failed: %s", error)
@@ -145,7 +149,7 @@ class Edge:
         if self._addresses is None:
             self._addresses = _Addresses(node.clock, settings.connects_per_address, settings.trusted_proxies)
         if (wait := self._addresses.wait(scope, headers)) > 0:
-            return 429, {"retry-after": str(max(1, round(wait)))}
+            return 429, {"retry-after": str(math.ceil(wait))}
         return None
 
     @staticmethod

@@ -6,6 +6,8 @@ import time
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jackfield import Jackfield
 from jackfield.cli import main
@@ -127,7 +129,9 @@ def test_longer_than_the_server_would_take(
 
 
 def test_a_public_key_signs_nothing(environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    environ.setenv("JACKFIELD_SECRET", "-----BEGIN PUBLIC KEY-----")
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    environ.setenv("JACKFIELD_SECRET", pem)
     environ.setenv("JACKFIELD_TOKEN_ALGORITHM", "ES256")
     assert main(ALICE) == 1
     assert capsys.readouterr().err == (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -178,10 +178,8 @@ class Run:
 
     async def __call__(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with self.scope:
-            try:
+            with suppress(RuntimeError):  # not under asyncio
                 self.task = asyncio.current_task()
-            except RuntimeError:
-                pass  # not under asyncio
             task_status.started()
             try:
                 self.outcome = await self._call()
@@ -415,11 +413,9 @@ async def test_whom_both_the_publisher_and_a_plugin_spare_is_spared() -> None:
 async def test_what_lasts_cannot_be_told_to_a_topic(by_plugin: bool) -> None:
     """Who comes back could not be given it."""
     async with bench(Words) as b:
+        content, to = ("whisper", None) if by_plugin else ("x", Topic("t"))
         with pytest.raises(ValueError, match="said is durable, and a topic ends with its connections"):
-            if by_plugin:
-                await b.workspace().publish(Said("whisper"))
-            else:
-                await b.workspace().publish(Said("x"), to=Topic("t"))
+            await b.workspace().publish(Said(content), to=to)
         await b.workspace().publish(Shown("x"), to=Topic("t"))
         assert await log(b) == ["(x)"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 
 import pytest
 from anyio.lowlevel import checkpoint
@@ -113,7 +114,8 @@ async def test_the_pump_gives_way_to_everybody_else() -> None:
         while late(readers, "1"):
             between.append(len(rig.order))
             await checkpoint()
-        assert max(after - before for before, after in zip(between, between[1:], strict=False)) <= 2 * TURN_SENDS
+        between.append(len(rig.order))
+        assert max(after - before for before, after in pairwise(between)) <= 2 * TURN_SENDS
 
 
 async def test_those_that_are_passed_over_count_for_a_turn_as_well() -> None:
@@ -215,6 +217,25 @@ async def test_a_stall_in_the_middle_of_a_turn_loses_nothing() -> None:
         alice.read_on()
         await settle()
         assert alice.got == numbers(20)
+
+
+async def test_whoever_was_stuck_does_not_come_back_to_the_turn() -> None:
+    async with pumping() as rig:
+        alice, others = rig.reader(), rig.readers(60)
+        alice.stall()
+        for reader in others:
+            reader.takes = 3 * MS
+        rig.publish([alice, *others], "1", "2")
+        await rig.clock.advance(6 * MS)
+        assert alice.line.gate & SLOW
+        alice.read_on()
+        await rig.clock.advance(1 * MS)
+        assert alice.got == ["1", "2"]
+        assert late(others, "2")
+        await rig.clock.advance(1)
+        assert not late(others, "2")
+        assert rig.lane.settled == 2
+        assert not rig.lane.turns
 
 
 async def test_a_stall_shorter_than_5_ms_is_no_stall() -> None:

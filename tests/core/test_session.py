@@ -1129,6 +1129,7 @@ async def test_who_goes_while_the_missed_is_read_leaves_nothing_behind() -> None
         await say(b, *numbers(200))
         alice.transport.stall()
         await desk.sessions[0].renew(a_token(b, 600))
+        await settle()
         alice.drop()
         await settle()
         assert not b.app.node.sessions
@@ -1143,6 +1144,7 @@ async def test_who_is_ended_while_the_missed_is_read_gets_no_more_of_it() -> Non
         await say(b, *numbers(200))
         alice.transport.stall()
         await desk.sessions[0].renew(a_token(b, 600))
+        await settle()
         desk.sessions[0].close(4900)
         await settle()
         alice.transport.read_on()

@@ -1,17 +1,21 @@
-"""Readers that stall, are slow, break, expire and come back, in any order: each living one gets exactly what is its own."""
+"""Readers that stall, are slow, break, expire and come back, in any order: each living one gets exactly its own."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import anyio
+import attrs
+import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jackfield import Everyone, ServerEvent, Session, Settings, hookimpl
 from jackfield._line import BEHIND, GONE
 from jackfield._outbox import Frame
 from jackfield._pump import Lane
-from jackfield.testing import settle
+from jackfield.testing import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Bench, Client, Profile, bench, settle
 from tests.core.pumping import MS, Reader, Rig, pumping
 
 MEMBERS = 6
@@ -194,3 +198,167 @@ async def test_whatever_happens_every_living_reader_gets_exactly_its_own_in_orde
         for name, *arguments in commands:
             await getattr(world, name)(*arguments)
         await world.check()
+
+
+# --- the same through sessions
+
+
+class Said(ServerEvent, type="said"):
+    """Something was said."""
+
+    text: str
+
+    def audience(self) -> Everyone:
+        return Everyone()
+
+
+@attrs.define(eq=False)
+class Words:
+    name: str = "words"
+    codes: list[int] = attrs.field(factory=list)
+
+    @hookimpl
+    def register_events(self) -> list[type[ServerEvent]]:
+        return [Said]
+
+    @hookimpl
+    async def session_closed(self, session: Session, code: int) -> None:
+        self.codes.append(code)
+
+
+profiles = pytest.mark.parametrize(
+    "profile", [UVICORN, HYPERCORN, ANYCORN, GRANIAN], ids=["uvicorn", "hypercorn", "anycorn", "granian"]
+)
+
+
+async def say(b: Bench, *texts: str) -> None:
+    for text in texts:
+        await b.workspace().publish(Said(text))
+        await settle()
+
+
+def said(client: Client) -> list[str]:
+    client._take()
+    return [frame["data"]["text"] for frame in client.frames if frame["type"] == "said"]
+
+
+def numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+@profiles
+async def test_fifty_clients_of_which_some_do_not_read(profile: Profile) -> None:
+    """The others lose no time, and the stalled ones are out after ten seconds."""
+    words = Words()
+    async with bench(words, settings=Settings(connections_per_user=100)) as b:
+        clients = [await b.connect("alice", profile=profile) for _ in range(50)]
+        stalled, healthy = clients[:20], clients[20:]
+        for client in stalled:
+            client.transport.stall()
+        await say(b, "0")
+        await b.clock.advance(10 * MS)
+        for text in numbers(100)[1:]:
+            await say(b, text)
+            assert all(said(client)[-1] == text for client in healthy)
+        await b.clock.advance(15)
+        assert words.codes == [4002] * 20
+        assert len(b.app.node.sessions) == 30
+        await say(b, "after")
+        assert all(said(client) == [*numbers(100), "after"] for client in healthy)
+
+
+@profiles
+async def test_more_than_its_outbox_holds_is_4002_once(profile: Profile) -> None:
+    words = Words()
+    async with bench(words) as b:
+        alice, bob = await b.connect("alice", profile=profile), await b.connect("bob", profile=profile)
+        alice.transport.stall()
+        await say(b, "stuck")
+        await b.clock.advance(10 * MS)
+        await say(b, *numbers(256))
+        assert not words.codes
+        await say(b, "one too many", "and another")
+        await b.clock.advance(3)
+        assert words.codes == [4002]
+        assert not alice.transport.faults
+        assert said(bob) == ["stuck", *numbers(256), "one too many", "and another"]
+
+
+async def test_whoever_reads_again_in_time_is_told_why() -> None:
+    async with bench(Words, settings=Settings(outbox_events=5)) as b:
+        alice = await b.connect("alice")
+        alice.transport.stall()
+        await say(b, "stuck")
+        await b.clock.advance(10 * MS)
+        await say(b, *numbers(6))
+        alice.transport.read_on()
+        closed = await alice.closed()
+        assert (closed.code, closed.reason) == (4002, "slow consumer")
+        assert said(alice) == ["stuck"]
+
+
+async def test_a_server_that_buffers_is_never_slow() -> None:
+    async with bench(Words) as b:
+        alice = await b.connect("alice", profile=DAPHNE)
+        alice.transport.stall()
+        await say(b, *numbers(300))
+        await b.clock.advance(20)
+        assert said(alice) == numbers(300)
+        assert not alice.transport.ended
+
+
+@profiles
+async def test_who_reads_again_gets_all_of_it_in_order(profile: Profile) -> None:
+    async with bench(Words) as b:
+        alice = await b.connect("alice", profile=profile)
+        alice.transport.stall()
+        await say(b, *numbers(200))
+        await b.clock.advance(5)
+        assert said(alice) == []
+        alice.transport.read_on()
+        await alice.send({"type": "ping"})
+        assert said(alice) == numbers(200)
+        assert alice.frames[-1] == {"type": "pong"}
+
+
+@pytest.mark.parametrize("profile", [HYPERCORN, ANYCORN], ids=["hypercorn", "anycorn"])
+async def test_a_send_that_is_silent_after_the_end_is_not_called_for_ever(profile: Profile) -> None:
+    async with bench(Words) as b:
+        alice = await b.connect("alice", profile=profile)
+        (session,) = b.app.node.sessions
+        send, calls = session.line.write, 0
+
+        async def count(message: Any) -> None:
+            nonlocal calls
+            calls += 1
+            await send(message)
+
+        session.line.write = count
+        alice.transport.stall()
+        await say(b, *numbers(100))
+        await b.clock.advance(10 * MS)
+        alice.drop()
+        await settle()
+        assert calls <= 101
+        assert not b.app.node.sessions
+
+
+async def test_at_the_end_of_the_lifespan_the_stuck_ones_do_not_keep_it() -> None:
+    words = Words()
+    async with bench(words) as b:
+        clients = [await b.connect(f"u{number}", profile=ANYCORN) for number in range(20)]
+        for client in clients[:10]:
+            client.transport.stall()
+        await say(b, "x")
+        await b.clock.advance(10 * MS)
+        stopped = anyio.Event()
+
+        async def stop() -> None:
+            await b.nodes[0].stop()
+            stopped.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            await b.clock.advance(20)
+            assert stopped.is_set()
+        assert words.codes == [1012] * 20

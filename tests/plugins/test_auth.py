@@ -158,7 +158,7 @@ FORGED: dict[str, Callable[[], str]] = {
     "payload null": lambda: signed("null"),
     "payload nested without end": lambda: signed("[" * 5000),
     "no base64": lambda: "ä.ö.ü",
-    "a lone surrogate": lambda: signed('{"sub":"\\ud800","workspaces":["w"],"iat":%d,"exp":%d}' % (NOW, NOW + 60)),
+    "a lone surrogate": lambda: signed(f'{{"sub":"\\ud800","workspaces":["w"],"iat":{NOW},"exp":{NOW + 60}}}'),
     "no sub": lambda: token(sub=None),
     "sub null": lambda: signed(claims() | {"sub": None}),
     "sub a number": lambda: token(sub=7),

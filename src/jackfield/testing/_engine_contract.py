@@ -22,7 +22,7 @@ Nothing here waits for time to pass where it need not, and everything that waits
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -135,13 +135,13 @@ class EngineContract:
         self.clock = FakeClock()
 
     @asynccontextmanager
-    async def opened(self, engine: Engine, **history: float) -> AsyncIterator[Engine]:
+    async def opened(self, engine: Engine, **history: float) -> AsyncGenerator[Engine, None]:
         """The engine, open, and closed again; leaving is bounded."""
         async with engine.open(History(**history), self.clock):  # type: ignore[arg-type]
             yield engine
 
     @asynccontextmanager
-    async def reading(self, engine: Engine) -> AsyncIterator[tuple[Feed, _Reader]]:
+    async def reading(self, engine: Engine) -> AsyncGenerator[tuple[Feed, _Reader], None]:
         """A feed, and who reads it."""
         async with engine.feed() as feed:
             news = aiter(feed)
@@ -345,7 +345,7 @@ class EngineContract:
 
     async def test_a_revision_does_not_come_back_with_other_contents(self, engine: Engine) -> None:
         async with self.opened(engine):
-            revisions = []
+            revisions: list[bytes | None] = []
             for value in (b"1", b"2", b"1"):
                 await self.put(engine, A, value)
                 revisions.append((await engine.read(W, (REVISION,))).cells[REVISION])
@@ -416,9 +416,9 @@ class EngineContract:
             records = await engine.records(W, 0, 60, 100)
             assert [r.position for r in records] == places
             for n, record in enumerate(records):
-                number, _, part = record.id.partition(".")
+                of, _, part = record.id.partition(".")
                 if part != "0":  # those of one commit stand together
-                    assert records[n - 1].id == f"{number}.{int(part) - 1}"
+                    assert records[n - 1].id == f"{of}.{int(part) - 1}"
 
     # --- ids
 
@@ -864,7 +864,8 @@ class EngineContract:
             await self.pass_time(MINUTE + 1)
             await self.commit(engine, lasting("m3"))
             feed.want(W, 0)
-            whole, found = True, []
+            whole = True
+            found: list[str] = []
             while len(found) < 3:
                 news = await reader.arrived()
                 whole = whole and news.whole
@@ -942,5 +943,5 @@ class EngineContract:
 
 
 @asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
+async def _nothing() -> AsyncGenerator[None, None]:
     yield

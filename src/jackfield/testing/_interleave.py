@@ -10,9 +10,9 @@ out so has the outcome of an order that is run.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import attrs
@@ -32,6 +32,8 @@ STEPS = 500
 PATIENCE = 100
 """How often, in a run, the clock is turned for somebody who waits a moment."""
 MOMENT = 0.02
+
+Kinds = Collection[str] | Mapping[int, Collection[str]]
 
 
 @attrs.frozen(order=True)
@@ -137,9 +139,9 @@ class Order:
         self,
         bench: Bench,
         *,
-        kinds: Collection[str] | Mapping[int, Collection[str]] = CALLS,
+        kinds: Kinds = CALLS,
         crash: int | None = None,
-    ) -> AsyncIterator[Race]:
+    ) -> AsyncGenerator[Race, None]:
         """Inside of it every call of every node is held; at its end they are let through in this run's order, until
         nobody asks any more.
 
@@ -149,7 +151,8 @@ class Order:
         """
         before = [node.link.gate for node in bench.nodes]
         for number, node in enumerate(bench.nodes):
-            node.link.gate = Gate(kinds.get(number, ()) if isinstance(kinds, Mapping) else kinds)
+            node.link.gate = Gate(_of(kinds, number))
+        race: Race | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 race = Race(bench, tasks, crash)
@@ -167,6 +170,7 @@ class Order:
         except ExceptionGroup as group:  # of one, and it is ours
             raise group.exceptions[0] from None
         await settle()
+        assert race is not None, "a group that could not be opened has raised"
         race.judge()
 
 
@@ -244,7 +248,7 @@ class Race:
         raise AssertionError(f"it does not come to an end within {STEPS} steps")
 
     def _held(self) -> dict[Step, tuple[Gate, Held]]:
-        held = {}
+        held: dict[Step, tuple[Gate, Held]] = {}
         for number, node in enumerate(self._bench.nodes):
             if (gate := node.link.gate) is not None:
                 for call in gate.held:
@@ -285,3 +289,10 @@ async def every_order(run: Callable[[Order], Awaitable[None]], *, at_most: int =
             choices.pop()
         if not choices:
             return runs
+
+
+def _of(kinds: Kinds, node: int) -> Collection[str]:
+    """What is held of one node."""
+    if isinstance(kinds, Mapping):
+        return cast("Mapping[int, Collection[str]]", kinds).get(node, ())
+    return kinds
