@@ -298,7 +298,7 @@ async def test_a_batch_is_consecutive_but_for_what_follows_from_its_own_events(n
                 tasks.start_soon(b.workspace(node=k % nodes).publish_all, batch)
         (said,) = await heard(client)
         assert len(said) == 36
-        replies = [event for event in said[::2]]
+        replies = list(said[::2])
         assert all(isinstance(event, ThreadUpdated) for event in said[1::2])
         batches = [[reply.id for reply in replies[start : start + 3]] for start in range(0, 18, 3)]  # type: ignore[attr-defined]
         assert sorted(batches) == [[f"{k}.{n}" for n in range(3)] for k in range(6)]
