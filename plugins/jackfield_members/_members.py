@@ -113,7 +113,9 @@ class Members:
         if not await transaction.update(CHANNELS, event.id, lambda _: Standing()):
             return []
         await transaction.update(PUBLIC, event.id, lambda _: False)
-        for user_id in await transaction.all(IN.of(event.id)):
+        members = await transaction.all(IN.of(event.id))
+        await transaction.read_ahead((OF.of(user_id), event.id) for user_id in members)
+        for user_id in members:
             await self._leave(transaction, event.id, user_id)
         return None
 

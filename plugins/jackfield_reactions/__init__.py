@@ -64,7 +64,12 @@ class Reactions:
 
     @before(ChannelDeleted)
     async def forget_all(self, transaction: Transaction, event: ChannelDeleted) -> Verdict:
-        for message_id in await transaction.all(IN.of(event.id)):
+        messages = await transaction.all(IN.of(event.id))
+        await transaction.read_ahead(
+            [(state, message_id) for state in (BEGUN, SEEN) for message_id in messages],
+            [GIVEN.of(message_id) for message_id in messages],
+        )
+        for message_id in messages:
             await transaction.update(SEEN, message_id, lambda _: "")
             await self._forget(transaction, message_id)
         return None

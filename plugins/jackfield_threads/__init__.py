@@ -93,7 +93,14 @@ class Threads:
 
     @before(ChannelDeleted)
     async def delete_all(self, transaction: Transaction, event: ChannelDeleted) -> Verdict:
-        for parent in await transaction.all(IN.of(event.id)):
+        parents = await transaction.all(IN.of(event.id))
+        await transaction.read_ahead(
+            [(state, parent) for state in (THREADS, SEEN) for parent in parents],
+            [REPLIES.of(parent) for parent in parents],
+        )
+        replies = [reply for parent in parents for reply in await transaction.all(REPLIES.of(parent))]
+        await transaction.read_ahead((PARENTS, reply) for reply in replies)
+        for parent in parents:
             await self._forget(transaction, parent)
         return None
 
@@ -104,6 +111,8 @@ class Threads:
         thread = (await transaction.update(THREADS, message_id, lambda _: Thread())).before
         if thread.count:
             await transaction.update(IN.of(thread.channel_id), message_id, lambda _: False)
-            for reply in await transaction.all(REPLIES.of(message_id)):
+            replies = await transaction.all(REPLIES.of(message_id))
+            await transaction.read_ahead((PARENTS, reply) for reply in replies)
+            for reply in replies:
                 await transaction.update(REPLIES.of(message_id), reply, lambda _: "")
                 await transaction.update(PARENTS, reply, lambda _: "")

@@ -147,6 +147,7 @@ class Plugins:
             marked = hasattr(function, f"{PROJECT}_impl")
             if markers is None and not marked:
                 self._refuse_unmarked(name, attribute, specs)
+                self._refuse_overridden(name, type(plugin), attribute)
                 continue
             if len(markers or ()) + marked > 1:
                 raise ConfigurationError(
@@ -176,6 +177,16 @@ class Plugins:
                 f'plugin "{name}": {attribute} looks like a hook and is not marked. '
                 "Write @hookimpl above it, or rename it."
             )
+
+    @staticmethod
+    def _refuse_overridden(name: str, cls: type, attribute: str) -> None:
+        """A method that takes the place of a marked one would be no hook any more, and nobody would notice."""
+        for base in cls.__mro__[1:]:
+            for marker in getattr(vars(base).get(attribute), MARK, ()):
+                raise ConfigurationError(
+                    f'plugin "{name}": {attribute} is a hook in {base.__qualname__} and not marked in '
+                    f"{cls.__qualname__}. Write @{marker.side}({marker.event.__name__}) above it, or rename it."
+                )
 
     @staticmethod
     def _check_signature(name: str, attribute: str, function: Callable[..., Any], hook: str, spec: Any) -> None:

@@ -6,9 +6,9 @@ A plugin declares `State("polls", Poll)` and gets, in every workspace, a `Poll` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 import orjson
@@ -111,40 +111,50 @@ class Overlay:
         self._known: dict[Key, bytes | None] = {}
         self._tables: dict[str, Mapping[str, bytes]] = {}
         self._undo: list[tuple[Key, Cell | None]] = []
+        self._written: dict[str, dict[Key, None]] = {}
 
     async def get(self, key: Key) -> bytes | None:
         """A cell, as this commit would leave it."""
         if (written := self.writes.get(key)) is not None:
             return written.value
         if key not in self.expected:
-            if key not in self._known:
-                snapshot = await self._engine.read(self._workspace_id, (key,))
-                self.now = snapshot.now
-                self._known[key] = snapshot.cells[key]
+            if (table := self._tables.get(key.table)) is not None:
+                return table.get(key.field)  # the table's revision is compared
+            await self.read_ahead((key,))
             self.expected[key] = self._known[key]
         return self.expected[key]
 
     async def all(self, table: str) -> dict[str, bytes]:
         """A whole table, as this commit would leave it. Its revision is compared."""
-        if table not in self._tables:
-            revision = Key(table, "")
-            snapshot = await self._engine.read(self._workspace_id, (revision,), (table,))
-            self.now = snapshot.now
-            self._tables[table] = snapshot.tables[table]
-            self.expected[revision] = snapshot.cells[revision]
+        await self.read_ahead(tables=(table,))
         rows = dict(self._tables[table])
-        for key, cell in self.writes.items():
-            if key.table == table:
-                if cell.value is None:
-                    rows.pop(key.field, None)
-                else:
-                    rows[key.field] = cell.value
+        for key in self._written.get(table, ()):
+            if (cell := self.writes.get(key)) is None:  # undone since
+                continue
+            if cell.value is None:
+                rows.pop(key.field, None)
+            else:
+                rows[key.field] = cell.value
         return rows
+
+    async def read_ahead(self, keys: Iterable[Key] = (), tables: Iterable[str] = ()) -> None:
+        """Ask the engine once for what has not been asked yet."""
+        tables = [table for table in tables if table not in self._tables]
+        keys = [key for key in keys if key not in self._known and key.table not in self._tables]
+        if not keys and not tables:
+            return
+        revisions = {table: Key(table, "") for table in tables}
+        snapshot = await self._engine.read(self._workspace_id, (*keys, *revisions.values()), tables)
+        self.now = snapshot.now
+        self._known.update({key: snapshot.cells[key] for key in keys})
+        self._tables.update(snapshot.tables)
+        self.expected.update({revision: snapshot.cells[revision] for revision in revisions.values()})
 
     def put(self, cell: Cell) -> None:
         """Write or delete."""
         self._undo.append((cell.key, self.writes.get(cell.key)))
         self.writes[cell.key] = cell
+        self._written.setdefault(cell.key.table, {})[cell.key] = None
 
     def mark(self) -> int:
         """A point to come back to."""
@@ -170,6 +180,7 @@ class Overlay:
         self.writes.clear()
         self._tables.clear()
         self._undo.clear()
+        self._written.clear()
 
 
 class Transaction:
@@ -198,6 +209,12 @@ class Transaction:
     async def all(self, state: State[T]) -> dict[str, T]:
         """Every key that holds something. Any change of any of them makes this decided again."""
         return {key: state.load(value) for key, value in (await self._overlay.all(state.name)).items()}
+
+    async def read_ahead(self, cells: Iterable[tuple[State[Any], str]] = (), tables: Iterable[State[Any]] = ()) -> None:
+        """Read in one trip what is about to be asked for: for a decision over many cells, such as the end of a channel.
+        Changes nothing but the time that it takes."""
+        keys = [Key(state.name, key) for state, key in cells]
+        await self._overlay.read_ahead(keys, [state.name for state in tables])
 
     async def update(
         self,

@@ -105,10 +105,15 @@ async def test_a_large_workspace_does_not_hold_up_a_small_one(suspends: bool) ->
         assert last < TURN_SENDS + 4 * WORKERS
 
 
-async def test_the_pump_gives_way_to_everybody_else() -> None:
+@pytest.mark.parametrize("stalled", [0, 1])
+async def test_the_pump_gives_way_to_everybody_else(stalled: int) -> None:
     """Sends that never suspend must not keep the loop for themselves."""
     async with pumping() as rig:
         readers = rig.readers(2_000)
+        for reader in rig.readers(stalled):
+            reader.stall()
+            rig.publish([reader], "0", lane=Lane())
+        await settle()
         rig.publish(readers, "1")
         between = []
         while late(readers, "1"):

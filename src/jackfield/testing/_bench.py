@@ -67,6 +67,7 @@ class BenchNode:
         self._stopped = anyio.Event()
         self._failed: BaseException | None = None
         self._servings: set[anyio.CancelScope] = set()
+        self._transports: list[Transport] = []
 
     async def start(self) -> None:
         """Enter its lifespan."""
@@ -81,7 +82,9 @@ class BenchNode:
         await self._stopped.wait()
 
     async def stopping(self, clock: FakeClock) -> None:
-        """Until it has ended, with time going on: what it still waits for is bounded."""
+        """Until it has ended, with time going on and every client reading: what it still waits for is bounded."""
+        for transport in self._transports:
+            transport.read_on()
         for _ in range(CLEANING):
             if self._stopped.is_set() or not self._started.is_set():
                 return
@@ -103,6 +106,7 @@ class BenchNode:
 
     def serve(self, scope: dict[str, Any], transport: Transport) -> None:
         """Serve one connection, as a server would: in a task of its own."""
+        self._transports.append(transport)
         self._tasks.start_soon(self._serve, scope, transport)
 
     async def _serve(self, scope: dict[str, Any], transport: Transport) -> None:

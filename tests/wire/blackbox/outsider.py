@@ -137,7 +137,7 @@ class Peer:
     def __init__(self, url: str, **options: Any) -> None:
         quiet = {"compression": None, "ping_interval": None, "close_timeout": 2, "proxy": None}
         endless = {"max_size": None, "max_queue": None}  # it reads whether or not somebody waits
-        self._door = connect(url, **quiet, **endless, **options)
+        self._door = connect(url, **{**quiet, **endless, **options})
         self._socket = self._door.__enter__()  # which is how it wants to be entered
         self.subprotocol = self._socket.subprotocol
         self.raws: list[str] = []
@@ -230,7 +230,8 @@ class Peer:
 
     def nudge(self) -> None:
         """A ping of the protocol, which is no event."""
-        self._socket.ping()
+        with suppress(ConnectionClosed):
+            self._socket.ping()
 
     def close(self) -> None:
         self._door.__exit__(None, None, None)

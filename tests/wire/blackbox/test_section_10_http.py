@@ -411,6 +411,13 @@ def test_a_revocation_closes_all_connections_of_one_user(room: Room) -> None:
     assert revoke(room, "nobody-here") == 0
 
 
+def test_an_id_in_a_path_may_be_percent_encoded(room: Room) -> None:
+    user = "a@b:c.d-e_f"
+    tab = room.enter(user)
+    assert revoke(room, user.replace("@", "%40").replace(":", "%3A")) == 1
+    assert tab.end()[1] == 4503
+
+
 def test_tokens_from_before_a_revocation_are_of_no_use_and_later_ones_are(room: Room) -> None:
     now = time.time()
     old = room.token("alice", iat=now - 5)

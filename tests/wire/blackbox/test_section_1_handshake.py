@@ -144,6 +144,11 @@ def test_other_query_parameters_do_no_harm(room: Room) -> None:
     assert peer.next()["type"] == "hello"
 
 
+def test_a_client_that_offers_compression_as_browsers_do(room: Room) -> None:
+    alice = room.enter(compression="deflate")
+    alice.alive()
+
+
 # Bad tokens
 
 
@@ -531,6 +536,16 @@ def test_reject_by_http(room_with: Callable[..., Room]) -> None:
     assert answer.status_code == 403
     assert room.refused("", "/ws/a!").status_code == 404
     assert room.refused("", additional_headers=[("Origin", "null")]).status_code == 403
+    assert b"nonsense" not in (room.refused("?token=nonsense").body or b"")
+    revoked = room.token(iat=time.time() - 5)
+    room.server.api("DELETE", f"/api/workspaces/{room.id}/users/alice/connections")
+    assert room.refused(f"?token={revoked}").status_code == 403
+
+
+def test_reject_by_http_a_connection_too_many(room_with: Callable[..., Room]) -> None:
+    room = room_with(REJECT="http", CONNECTIONS_PER_USER="1")
+    room.enter()
+    assert room.refused(f"?token={room.token()}").status_code in {403, 429}
 
 
 # What is never written down

@@ -12,6 +12,8 @@ from outsider import SOON, Frame, Peer, Room, brief, event, message, types
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wireclient import Client
+
 pytestmark = pytest.mark.servers
 
 DELETED = "2024-01-01T12:10:00.000Z"
@@ -447,3 +449,52 @@ def test_what_the_server_remembers_is_a_workspaces_own(room_with: Callable[..., 
     one.publish("member.joined", channel_id="c", user_id="bob")
     other.say("m2", "c")
     assert other.all_of(bob) == []
+
+
+# Those who read slowly
+
+
+def stuffed(room: Room, user: str) -> Client:
+    """A client that reads nothing, with so much on its way to it that the rest waits in its outbox."""
+    slow = room.raw(f"?token={room.token(user)}", recv_buffer=4096)
+    slow.expect("hello")
+    for number in range(60):  # far more than the kernel holds between us, far less than closes a connection
+        room.say(f"stuffing-{number}", content="x" * 16_000)
+    return slow
+
+
+def test_of_a_state_a_slow_reader_gets_the_latest(room: Room) -> None:
+    """A start that was never sent and its stop go together; and of a user the newest presence is what he gets."""
+    room.channel()
+    alice = room.enter("alice")
+    slow = stuffed(room, "slow")
+    for _ in range(3):
+        for is_typing in True, False:
+            assert alice.ask({"type": "typing", "channel_id": "general", "is_typing": is_typing})["type"] == "ack"
+        for status in "away", "online":
+            assert alice.ask({"type": "presence", "status": status})["type"] == "ack"
+    assert alice.ask({"type": "presence", "status": "away"})["type"] == "ack"
+    room.say("last")
+    frames: list[Frame] = []
+    while not frames or frames[-1]["data"].get("id") != "last":
+        frame = slow.receive()
+        assert isinstance(frame, dict), frame
+        frames.append(frame)
+    durable = [frame["data"]["id"] for frame in frames if frame["type"] == "message.new"]
+    assert durable == [*(f"stuffing-{number}" for number in range(60)), "last"]
+    typing = [frame["type"] for frame in frames if frame["type"].startswith("typing.")]
+    assert typing == ["typing.start", "typing.stop"] * (len(typing) // 2)
+    present = [frame["data"]["status"] for frame in frames if frame["type"] == "presence.updated"]
+    assert present[-1] == "away"
+    assert len(typing) < 6  # else the reader was not slow, and this test says nothing
+    assert len(present) < 7
+
+
+def test_more_bytes_than_an_outbox_holds_close_it(room_with: Callable[..., Room]) -> None:
+    room = room_with(OUTBOX_BYTES="300000", OUTBOX_EVENTS="100000")
+    room.channel()
+    slow = stuffed(room, "slow")
+    room.post({"events": [event("message.new", **message(f"m{n}", content="x" * 16_000)) for n in range(60)]})
+    room.post({"events": [event("message.new", **message(f"n{n}", content="x" * 16_000)) for n in range(60)]})
+    _, code, _ = slow.until_closed(15)
+    assert code == 4002
