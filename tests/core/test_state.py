@@ -113,9 +113,7 @@ class Desk:
 
     async def commit(self) -> Committed | Conflict:
         overlay = self.overlay
-        return await self.engine.commit(
-            "w", Commit(expected=overlay.expected, cells=tuple(overlay.writes.values()))
-        )
+        return await self.engine.commit("w", Commit(expected=overlay.expected, cells=tuple(overlay.writes.values())))
 
     async def put(self, key: Key, value: bytes | None, due: float | None = None) -> None:
         """By somebody else."""

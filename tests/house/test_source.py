@@ -16,7 +16,7 @@ LINES = 330
 LONGER = {
     "src/jackfield/_pump.py": (370, "the rules of the fan-out lean on each other: two files would be a circle"),
     "src/jackfield/_session.py": (560, "one connection from its first frame to its last"),
-    "src/jackfield/_commit.py": (480, "one commit: combining, deciding, what follows; each is a step of the next"),
+    "src/jackfield/_commit.py": (500, "one commit: combining, deciding, what follows; each is a step of the next"),
     "src/jackfield/_roster.py": (
         400,
         "connections and the lease they hang on; each write of the one asks for the other",

@@ -96,7 +96,7 @@ def test_two_in_one_chair_are_a_start_up_error(name: str) -> None:
 
 def test_both_token_plugins_want_the_same_chair_and_so_do_both_houses() -> None:
     with pytest.raises(
-        ConfigurationError, match='"token": jackfield_auth._jwt.JWTAuth and jackfield_auth._token.TokenAuth'
+        ConfigurationError, match=r'"token": jackfield_auth._jwt.JWTAuth and jackfield_auth._token.TokenAuth'
     ):
         Jackfield(JWTAuth(SECRET), TokenAuth(verify=nobody), Members())
     with pytest.raises(ConfigurationError, match='"members"'):
