@@ -247,9 +247,7 @@ class Pump:
         """Until there are none. False: this worker is not wanted any more."""
         while True:
             self._coming -= 1
-            if self._sending():
-                self._watch()
-            elif self._coming:  # one is enough where sends do not suspend
+            if not self._watch() and self._coming:  # another comes, and one is enough where sends do not give way
                 break
             while worker.left > 0 and (turn := self._turn or self._next_turn()) is not None:
                 if not self._coming:  # as many as are in a send, and one: so they double
@@ -326,16 +324,19 @@ class Pump:
 
     # --- standing still
 
-    def _watch(self) -> None:
-        """Note who is in which send, and look in 5 ms whether he is in it still."""
+    def _watch(self) -> bool:
+        """Note who is in which send, and look in 5 ms whether he is in it still. Whether anybody got on since."""
         now = self._clock.monotonic()
+        got_on = False
         for worker in self._workers:
             if (line := worker.line) is not None:
                 if worker.seen[:2] != (line, line.sends):
                     worker.seen = (line, line.sends, now)
+                    got_on = True
                 if self._looking is None:
                     self._looking = self._timers.call_later(LOOK_EVERY, self._look)
                     self._look_at = now + LOOK_EVERY
+        return got_on
 
     def _look(self) -> None:
         now = self._clock.monotonic()
