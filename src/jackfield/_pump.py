@@ -107,6 +107,9 @@ class Pump:
         self._workers: list[Worker] = []
         self._idle: list[anyio.Event] = []
         self._coming = 0
+        """Workers on their way, who will see whatever there is to do …"""
+        self._pausing = 0
+        """… and of those the ones that only let others run."""
         self._looking: Timer | None = None
         self._look_at = 0.0
 
@@ -247,7 +250,7 @@ class Pump:
         """Until there are none. False: this worker is not wanted any more."""
         while True:
             self._coming -= 1
-            if not self._watch() and self._coming:  # another comes, and one is enough where sends do not give way
+            if not self._watch() and self._pausing:  # sends do not give way, so one is enough, and it goes on
                 break
             while worker.left > 0 and (turn := self._turn or self._next_turn()) is not None:
                 if not self._coming:  # as many as are in a send, and one: so they double
@@ -259,7 +262,9 @@ class Pump:
                 break
             worker.left = TURN_SENDS
             self._coming += 1
+            self._pausing += 1
             await checkpoint()  # sends may never suspend, and others want to run
+            self._pausing -= 1
         if len(self._workers) > WORKERS:
             self._dismiss(worker)
             return False
