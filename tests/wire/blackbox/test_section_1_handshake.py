@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import math
 import time
@@ -154,8 +156,6 @@ def test_a_client_that_offers_compression_as_browsers_do(room: Room) -> None:
 
 def signed(claims: object, header: dict[str, Any] | None = None) -> str:
     """A signature over anything at all; PyJWT would refuse to write half of it."""
-    import hashlib
-    import hmac
 
     def part(value: bytes) -> str:
         return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

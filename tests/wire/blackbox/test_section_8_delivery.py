@@ -458,8 +458,10 @@ def stuffed(room: Room, user: str) -> Client:
     """A client that reads nothing, with so much on its way to it that the rest waits in its outbox."""
     slow = room.raw(f"?token={room.token(user)}", recv_buffer=4096)
     slow.expect("hello")
-    for number in range(60):  # far more than the kernel holds between us, far less than closes a connection
-        room.say(f"stuffing-{number}", content="x" * 16_000)
+    # far more than the kernel holds between us, far less than closes a connection
+    stuffing = [event("message.new", **message(f"stuffing-{number}", content="x" * 16_000)) for number in range(60)]
+    for at in range(0, 60, 10):
+        room.post({"events": stuffing[at : at + 10]})
     return slow
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outsider import Frame, Peer, Room, types
+from outsider import Frame, Peer, Room, event, message, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,12 +165,7 @@ def test_messages_of_others_and_elsewhere_do_not_end_it(room: Room, two: tuple[P
 
 def test_a_message_that_was_suppressed_does_not_end_it(room: Room, two: tuple[Peer, Peer]) -> None:
     alice, bob = two
-    body = {
-        "type": "message.new",
-        "id": "once",
-        "data": {"id": "m1", "channel_id": "general", "user_id": "alice", "content": "x", "created_at": "2024"},
-    }
-    body["data"]["created_at"] = "2024-01-01T12:00:00.000Z"  # type: ignore[index]
+    body = {**event("message.new", **message("m1")), "id": "once"}
     room.post(body)
     alice.ask(typing())
     assert room.post(body)[0]["published"] is False
