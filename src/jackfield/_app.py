@@ -14,11 +14,11 @@ from jackfield._asgi import Edge, deny
 from jackfield._clock import Clock, Deadline, SystemClock, Timer
 from jackfield._environ import from_environment
 from jackfield._handshake import valid_id
+from jackfield._lease import SYSTEM
 from jackfield._memory import MemoryEngine
 from jackfield._node import Node
 from jackfield._plugins import Plugins
 from jackfield._points import SHIPPED
-from jackfield._roster import SYSTEM
 from jackfield._settings import Settings
 from jackfield._workspace import Workspace
 from jackfield.engine import Engine, EngineError
@@ -130,7 +130,7 @@ class Jackfield:
     @property
     def nodes(self) -> frozenset[str]:
         """The living nodes of this application, as of the last look a few seconds ago."""
-        return self.node.roster.nodes
+        return self.node.roster.lease.nodes
 
     async def ask(self, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask a hook of the verb *first*: `await app.ask(presence_of, workspace)`. None when no plugin answers."""

@@ -15,8 +15,9 @@ from jackfield._clock import Clock, Deadline, Timers
 from jackfield._commit import Commits, Post, Posted, as_posts
 from jackfield._dispatch import Call, Dispatcher
 from jackfield._hub import Hub
+from jackfield._lease import LEASES, SYSTEM
 from jackfield._pump import Pump
-from jackfield._roster import LEASES, SYSTEM, Roster
+from jackfield._roster import Roster
 from jackfield._state import Transaction, falls_due, forget
 from jackfield._wire import Wire
 from jackfield.engine import Due, Engine, EngineError, History
@@ -224,7 +225,7 @@ class Node:
                 due, later = await self.engine.due(DUE_AT_ONCE)
                 settled = [await self._settle(cell) for cell in due]
             except EngineError as error:
-                self.roster.out_of_touch()
+                self.roster.lease.out_of_touch()
                 logger.warning("the engine did not say what is due: %s", error)
                 settled, later = [False], None
             if settled and all(settled):
@@ -254,7 +255,7 @@ class Node:
 
         try:
             if workspace_id == SYSTEM and key.table == LEASES.name:
-                return await self.roster.lease_due(key)
+                return await self.roster.lease.due(key)
             await self.commits.decide(self.app.workspace(workspace_id), decide)
         except EngineError:
             raise

@@ -14,8 +14,9 @@ import pytest
 
 from jackfield import EngineUnavailable, Everyone, Principal, Receipt, Settings, UnknownAudience
 from jackfield._commit import REVOKED
+from jackfield._lease import LEASES, SYSTEM
 from jackfield._log import Head
-from jackfield._roster import LEASES, ROSTER, SYSTEM
+from jackfield._roster import ROSTER
 from jackfield.engine import Key
 from jackfield.events import (
     ChannelCreated,
@@ -664,7 +665,7 @@ async def test_a_node_dies_in_a_handshake_and_leaves_nobody_behind() -> None:
 
 def lapse(node: BenchNode) -> Key:
     """The cell of a node's lease."""
-    return Key(LEASES.name, node.app.node.roster.incarnation)
+    return Key(LEASES.name, node.app.node.roster.lease.incarnation)
 
 
 async def test_a_reaper_dies_at_any_step_and_the_next_one_ends_what_it_began() -> None:
@@ -681,7 +682,7 @@ async def test_a_reaper_dies_at_any_step_and_the_next_one_ends_what_it_began() -
             await b.nodes[0].crash()
             await b.clock.advance(16)
             async with order.race(b, kinds={1: ANSWERS}, crash=1) as race:
-                await race.start(b.nodes[1].app.node.roster.lease_due, lease, may_raise=EngineUnavailable)
+                await race.start(b.nodes[1].app.node.roster.lease.due, lease, may_raise=EngineUnavailable)
             await settle_down(b)
             happened = await log(b, start)
             assert statuses(happened, "carol") == ["offline"]
@@ -706,7 +707,7 @@ async def test_two_reap_one_node() -> None:
             await b.clock.advance(16)
             async with order.race(b) as race:
                 for node in b.nodes[1:]:
-                    await race.start(node.app.node.roster.lease_due, lease)
+                    await race.start(node.app.node.roster.lease.due, lease)
             happened = await log(b, start)
             assert statuses(happened, "alice") == ["offline"]
             assert (await saw(watcher))[before:] == told(happened)
@@ -728,7 +729,7 @@ async def test_a_node_that_was_taken_for_dead_lets_somebody_in(known: bool) -> N
             b.nodes[0].heal()
             async with order.race(b, kinds={0: ("commit",), 1: CALLS}) as race:
                 alice = await b.open("alice")
-                await race.start(b.nodes[1].app.node.roster.lease_due, lapse(b.nodes[0]))
+                await race.start(b.nodes[1].app.node.roster.lease.due, lapse(b.nodes[0]))
             await settle_down(b)
             assert await rostered(b, "alice") == (0 if alice.transport.ended else 1)
             assert not alice.transport.ended

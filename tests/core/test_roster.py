@@ -24,7 +24,8 @@ from jackfield import (
     Transaction,
     hookimpl,
 )
-from jackfield._roster import LEASES, PLACES, ROSTER, SYSTEM, WRITERS
+from jackfield._lease import LEASES, PLACES, SYSTEM, WRITERS
+from jackfield._roster import ROSTER
 from jackfield.engine import Commit, Key
 from jackfield.events import Hello
 from jackfield.testing import Bench, BenchNode, Client, bench, settle
@@ -98,7 +99,7 @@ async def traces(b: Bench, incarnation: str, *workspaces: str) -> list[object]:
 
 
 def incarnation(node: BenchNode) -> str:
-    return node.app.node.roster.incarnation
+    return node.app.node.roster.lease.incarnation
 
 
 def session_of(client: Client, node: BenchNode) -> Session:
@@ -418,7 +419,7 @@ async def test_a_lease_that_was_renewed_meanwhile_is_left_alone() -> None:
         await b.clock.advance(19)
         b.nodes[0].heal()
         await b.clock.advance(2)
-        await b.nodes[1].app.node.roster.lease_due(Key(LEASES.name, incarnation(b.nodes[0])))
+        await b.nodes[1].app.node.roster.lease.due(Key(LEASES.name, incarnation(b.nodes[0])))
         await b.clock.advance(SOON)
         assert await moved(b) == [(0, 1, "opened")]
 
@@ -577,8 +578,9 @@ async def test_a_second_revocation_counts_from_then_on() -> None:
 # --- what stands in the engine
 
 
-async def test_no_incarnation_that_is_gone_may_write() -> None:
+async def test_no_incarnation_that_is_gone_may_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cell that says so is kept, for a while, so that a node cannot bring it back."""
+    monkeypatch.setattr("jackfield._lease.ENDED_FOR", 100.0)
     async with bench(Watch, nodes=2) as b:
         await b.connect("alice")
         gone = incarnation(b.nodes[0])
@@ -586,5 +588,5 @@ async def test_no_incarnation_that_is_gone_may_write() -> None:
         await b.clock.advance(DEAD)
         cell = (await b.engine.read("w", (Key(WRITERS.name, gone),))).cells[Key(WRITERS.name, gone)]
         assert cell is not None
-        await b.clock.advance(90_000)
+        await b.clock.advance(101)
         assert (await b.engine.read("w", tables=(WRITERS.name,))).tables[WRITERS.name] == {}
