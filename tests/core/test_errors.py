@@ -73,16 +73,16 @@ def test_a_failure_of_ours_has_one_too() -> None:
     assert INTERNAL_ERROR == ("INTERNAL_ERROR", "Server error.")
 
 
-class PollClosed(Refused):
+class BallotClosed(Refused):
     """This poll is closed.
 
     More for who reads the code.
     """
 
-    code = "POLL_CLOSED"
+    code = "BALLOT_CLOSED"
 
 
-class PollGone(PollClosed):
+class PollGone(BallotClosed):
     code = "POLL_GONE"
 
 
@@ -93,7 +93,7 @@ class Indented(Refused):
 
 
 def test_an_authors_refusal_reads_the_first_line_of_its_docstring() -> None:
-    assert (PollClosed.code, PollClosed.text()) == ("POLL_CLOSED", "This poll is closed.")
+    assert (BallotClosed.code, BallotClosed.text()) == ("BALLOT_CLOSED", "This poll is closed.")
     assert Indented.text() == "On a line of its own."
 
 
@@ -102,10 +102,10 @@ def test_one_without_a_docstring_reads_its_code() -> None:
 
 
 def test_a_detail_is_for_the_log_and_changes_no_text() -> None:
-    refused = PollClosed("poll p1 ended yesterday")
+    refused = BallotClosed("poll p1 ended yesterday")
     assert str(refused) == refused.detail == "poll p1 ended yesterday"
     assert refused.text() == "This poll is closed."
-    assert PollClosed().detail is None
+    assert BallotClosed().detail is None
 
 
 def test_an_expired_token_is_told_from_one_that_never_was() -> None:

@@ -20,13 +20,13 @@ PLAIN = Wire(Registry(), max_bytes=16384)
 STRICT = Wire(Registry(), max_bytes=16384, strict_error_codes=True)
 
 
-class PollClosed(Refused):
+class BallotClosed(Refused):
     """This poll is closed.
 
     What stands here is for who reads the code.
     """
 
-    code = "POLL_CLOSED"
+    code = "BALLOT_CLOSED"
 
 
 class Wordless(Refused):
@@ -48,7 +48,7 @@ CONSTANT = {
     "UNAUTHORIZED, revoked": (Revoked(), "User not authorized."),
     "UNKNOWN_EVENT": (UnknownEvent(), "No such event."),
     "INVALID_EVENT": (InvalidEvent(), "The event is not valid."),
-    "POLL_CLOSED": (PollClosed(), "This poll is closed."),
+    "BALLOT_CLOSED": (BallotClosed(), "This poll is closed."),
     "WORDLESS": (Wordless(), "WORDLESS"),
 }
 
@@ -64,7 +64,7 @@ def test_a_code_has_one_text(code: str, refused: Refused, message: str) -> None:
 
 @pytest.mark.parametrize(
     "refused",
-    [InvalidToken("a secret"), Unauthorized("a secret"), UnknownEvent("a secret"), PollClosed("a secret")],
+    [InvalidToken("a secret"), Unauthorized("a secret"), UnknownEvent("a secret"), BallotClosed("a secret")],
     ids=lambda refused: refused.code,
 )
 def test_what_a_plugin_says_of_it_stays_with_us(refused: Refused) -> None:
@@ -106,7 +106,7 @@ def test_who_waits_as_long_as_he_was_told_has_waited_long_enough(seconds: float,
 @pytest.mark.parametrize("ref", ["r", "", 0, -1, 2**53])
 @pytest.mark.parametrize(
     "refused",
-    [None, Unauthorized(), RateLimited(), InvalidEvent("$: expected JSON"), UnknownEvent(), PollClosed()],
+    [None, Unauthorized(), RateLimited(), InvalidEvent("$: expected JSON"), UnknownEvent(), BallotClosed()],
     ids=lambda refused: "failure" if refused is None else refused.code,
 )
 @pytest.mark.parametrize("wire", [PLAIN, STRICT], ids=["plain", "strict"])
@@ -131,7 +131,7 @@ def test_strict_sends_the_two_of_ours_as_a_code_of_the_specification(refused: Re
 
 @pytest.mark.parametrize(
     "refused",
-    [None, InvalidToken(), Unauthorized(), Revoked(), RateLimited(2.0), PollClosed()],
+    [None, InvalidToken(), Unauthorized(), Revoked(), RateLimited(2.0), BallotClosed()],
     ids=lambda refused: "failure" if refused is None else type(refused).__name__,
 )
 def test_strict_changes_nothing_else(refused: Refused | None) -> None:
