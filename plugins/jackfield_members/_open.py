@@ -18,7 +18,16 @@ from jackfield import (
     before,
     hookimpl,
 )
-from jackfield.events import MessageDeleted, MessageNew, MessageUpdated, ReactionAdded, ReactionRemoved, ThreadUpdated
+from jackfield.events import (
+    MemberJoined,
+    MemberLeft,
+    MessageDeleted,
+    MessageNew,
+    MessageUpdated,
+    ReactionAdded,
+    ReactionRemoved,
+    ThreadUpdated,
+)
 
 __all__ = ["OpenWorkspace"]
 
@@ -46,6 +55,14 @@ class OpenWorkspace:
                 return await transaction.get(TOLD, id)
             case _:
                 return event.audience() or Everyone()
+
+    @before(MemberJoined)
+    async def join(self, transaction: Transaction, event: MemberJoined) -> None:
+        transaction.moves_sight = False
+
+    @before(MemberLeft)
+    async def leave(self, transaction: Transaction, event: MemberLeft) -> None:
+        transaction.moves_sight = False
 
     @before(MessageNew)
     async def remember(self, transaction: Transaction, event: MessageNew) -> None:

@@ -4,7 +4,7 @@ once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -46,7 +46,9 @@ class Presence:
         factory=WeakKeyDictionary[Session, float], init=False, repr=False
     )
     _said: WeakSet[Session] = attrs.field(factory=WeakSet[Session], init=False, repr=False)
-    _timed: WeakSet[Session] = attrs.field(factory=WeakSet[Session], init=False, repr=False)
+    _cancel: dict[Session, Callable[[], None]] = attrs.field(
+        factory=dict[Session, Callable[[], None]], init=False, repr=False
+    )
 
     @hookimpl
     def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:
@@ -99,6 +101,8 @@ class Presence:
     @hookimpl
     async def session_closed(self, session: Session) -> None:
         self._active.pop(session, None)
+        if (cancel := self._cancel.pop(session, None)) is not None:
+            cancel()
 
     @before(ClientEvent)
     async def active(self, session: Session, event: ClientEvent) -> None:
@@ -118,12 +122,11 @@ class Presence:
 
     def _look_later(self, session: Session, seconds: float) -> None:
         """One timer a connection, re-armed only when it rings: an event costs a look at the clock, and no timer."""
-        if session not in self._timed:
-            self._timed.add(session)
-            session.workspace.app.call_later(seconds, self._look, session)
+        if session not in self._cancel:
+            self._cancel[session] = session.workspace.app.call_later(seconds, self._look, session).cancel
 
     def _look(self, session: Session) -> None:
-        self._timed.discard(session)
+        del self._cancel[session]
         if session.idle or (left := self._left(session)) is None:
             return
         if left > 0:

@@ -72,6 +72,14 @@ OTHER: dict[str, tuple[str, Any]] = {
 }
 """What sets a variable to something else, and what that is; the others are numbers."""
 
+PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEwFIUQvOSN5Oc431tzSTEvkeZBE4I
+uKz7D1cZxcU0X3g+RmbkMO46rZwXnD2jjFoaNb73+5Pm0YeQxTXJcmvdCw==
+-----END PUBLIC KEY-----
+"""
+"""What ES256 takes for a secret."""
+
 
 def test_the_variables_are_those_of_the_table_and_their_defaults_are_its() -> None:
     found = {name.removeprefix("JACKFIELD_"): variable.default for name, variable in known_variables().items()}
@@ -82,7 +90,8 @@ def test_the_variables_are_those_of_the_table_and_their_defaults_are_its() -> No
 def test_every_variable_sets_its_field(name: str) -> None:
     variable = known_variables()[f"JACKFIELD_{name}"]
     text, value = OTHER.get(name, ("7", 7))
-    app = Jackfield.from_environ({"JACKFIELD_SECRET": SECRET, f"JACKFIELD_{name}": text})
+    secret = PUBLIC_KEY if name == "TOKEN_ALGORITHM" else SECRET
+    app = Jackfield.from_environ({"JACKFIELD_SECRET": secret, f"JACKFIELD_{name}": text})
     owner = app.settings if variable.plugin is None else app.plugins.objects[variable.plugin]
     found = getattr(owner, variable.field.name)
     assert found == value

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+import jackfield_auth
 from jackfield import (
     ConfigurationError,
     InvalidToken,
@@ -27,7 +28,7 @@ from jackfield import (
     testing,
 )
 from jackfield.errors import InvalidEvent
-from jackfield.events import Ack, Hello, Ping, Pong, timestamp
+from jackfield.events import Ack, Ping, Pong, timestamp
 from jackfield.testing import Bench, Client, Closed, FakeClock
 from jackfield_auth import AuthRefresh, AuthRefreshed, JWTAuth, TokenAuth
 from jackfield_members import Members, OpenWorkspace
@@ -587,13 +588,7 @@ async def test_the_hosts_tokens_expire_and_are_refreshed_too() -> None:
 
 
 def test_the_package_gives_what_it_says_and_nothing_else() -> None:
-    import jackfield_auth
-
     for name in jackfield_auth.__all__:
         assert getattr(jackfield_auth, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = jackfield_auth.Nothing  # type: ignore[attr-defined]
-
-
-def test_hello_is_what_these_tests_wait_for() -> None:
-    assert Hello.__event__.type == "hello"

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from jackfield import (
-    Principal,
+    Jackfield,
     Refused,
     ServerEvent,
     Settings,
@@ -34,6 +34,7 @@ from jackfield.events import (
     ThreadUpdated,
     TypingStart,
 )
+from jackfield.testing._link import Gate
 from jackfield_auth import JWTAuth
 from jackfield_http import HTTP
 from jackfield_members import Members
@@ -571,8 +572,6 @@ async def test_without_the_engine_it_is_503_with_retry_after(method: str, path: 
 async def test_an_outcome_unknown_is_503_and_the_repeat_says_what_happened() -> None:
     async with bench(nodes=3) as b, http(b.app) as client:
         alice = await b.connect("alice", node=2)
-        from jackfield.testing._link import Gate
-
         gate = b.nodes[0].link.gate = Gate({"answer"})
         answers = []
 
@@ -592,8 +591,6 @@ async def test_an_outcome_unknown_is_503_and_the_repeat_says_what_happened() -> 
 
 
 async def test_an_engine_that_hangs_is_503_too() -> None:
-    from jackfield.testing._link import Gate
-
     async with testing.bench(Api, Members, Presence) as b, http(b.app) as client:
         for method, path in PATHS:
             answers: list[httpx.Response] = []
@@ -708,8 +705,6 @@ async def test_while_it_ends_it_is_alive_serves_and_is_not_ready() -> None:
 
 
 async def test_before_its_start_it_is_alive_and_not_ready() -> None:
-    from jackfield import Jackfield
-
     app = Jackfield(Api(), Members(), JWTAuth("x" * 32))
     async with http(app) as client:
         assert (await client.get("/health/live")).status_code == 200
@@ -744,7 +739,3 @@ async def test_presence_that_answers_nothing_is_nobody() -> None:
 
     async with testing.bench(Api, Members, Silent) as b, http(b.app) as client:
         assert (await client.get("/api/workspaces/w/presence")).json() == {"users": []}
-
-
-def test_these_tests_revoke_principals_elsewhere() -> None:
-    assert Principal("bob").issued_at is None

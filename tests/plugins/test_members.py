@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
-from jackfield import Channel, Everyone, Post, UnknownAudience, Users
+from jackfield import Channel, Everyone, Post, Settings, UnknownAudience, Users
 from jackfield.events import (
     ChannelCreated,
     ChannelDeleted,
@@ -12,7 +13,6 @@ from jackfield.events import (
     MemberJoined,
     MemberLeft,
     MessageDeleted,
-    MessageNew,
     MessageUpdated,
     ReactionAdded,
     ReactionRemoved,
@@ -124,8 +124,6 @@ async def test_joining_at_the_same_moment_on_several_nodes_is_joining_once(nodes
     async with bench(Members, nodes=nodes) as b:
         await b.workspace().publish(private())
         alice = await b.connect("alice")
-        import anyio
-
         async with anyio.create_task_group() as tasks:
             for n in range(6):
                 tasks.start_soon(b.workspace(node=n % nodes).publish, MemberJoined("c1", "bob"))
@@ -318,8 +316,6 @@ async def test_a_publishers_to_replaces_what_would_be_derived(nodes: int) -> Non
 
 
 async def test_channels_and_their_members_outlast_the_history_and_messages_do_not() -> None:
-    from jackfield import Settings
-
     async with bench(Members, settings=Settings(history_events=5)) as b:
         await b.workspace().publish_all([private(), MemberJoined("c1", "bob"), message()])
         await b.workspace().publish_all([message(f"x{n}") for n in range(6)])
@@ -380,7 +376,3 @@ async def test_in_an_open_workspace_nothing_is_kept_of_a_message_that_ended() ->
         posts = [Post(message(), to=Users("alice")), Post(MessageDeleted("m1", NOON)), Post(message("m2"))]
         await b.workspace().publish_all(posts)
         assert await tables(b, "members") == {}
-
-
-async def test_a_message_by_hand_is_what_the_tests_take_it_for() -> None:
-    assert message() == MessageNew("m1", "c1", "alice", "text of m1", NOON)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import partial
 from typing import Any
 
@@ -345,6 +347,18 @@ async def test_a_client_that_toggles_all_day_costs_no_more_than_one_that_does_no
             await b.clock.advance(10)  # the deadlines of the hooks are over
             waiting.append(len(timers._heap))
         assert waiting[-1] == waiting[0]
+
+
+async def test_a_connection_that_has_ended_is_forgotten_long_before_it_would_have_fallen_idle() -> None:
+    async with bench(Presence) as b:
+        bob = await b.connect("bob")
+        (session,) = b.app.node.sessions
+        remains = weakref.ref(session)
+        del session
+        bob.close()
+        await b.clock.advance(10)
+        gc.collect()
+        assert remains() is None
 
 
 # --- Nodes that die, engines that are away

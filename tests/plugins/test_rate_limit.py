@@ -12,7 +12,7 @@ import jackfield_rate_limit
 from jackfield import ClientEvent, RateLimited, Session, Settings, hookimpl, on, testing
 from jackfield.engine import EngineRefused
 from jackfield.events import Ping
-from jackfield.testing import Bench, Client
+from jackfield.testing import Client
 from jackfield_rate_limit import Bucket, RateLimit
 from tests.plugins.chat import tables
 
@@ -302,8 +302,3 @@ async def test_nodes_whose_clocks_differ_refill_nothing_by_it() -> None:
             continue
         taken += 1
     assert taken <= 30
-
-
-async def test_the_bench_is_what_these_tests_take_it_for() -> None:
-    async with bench() as b:
-        assert isinstance(b, Bench)

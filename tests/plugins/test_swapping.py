@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import jwt
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -21,6 +22,7 @@ from jackfield import (
     Handshake,
     InvalidToken,
     Jackfield,
+    Post,
     Principal,
     RateLimited,
     ServerEvent,
@@ -105,9 +107,6 @@ def test_both_token_plugins_want_the_same_chair_and_so_do_both_houses() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_under_another_name_it_sits_beside(name: str) -> None:
-    class Beside:
-        pass
-
     plugin = SHIPPED[name]()
     plugin.name = "another"
     if name == "typing":  # its event is one
@@ -416,8 +415,6 @@ class Tenants(JWTAuth):
 
 
 async def test_a_token_extended() -> None:
-    import jwt
-
     async with bench(Tenants(SECRET), OpenWorkspace()) as b:
         now = b.clock.time()
         claims = {"sub": "alice", "workspaces": ["w"], "iat": now, "exp": now + 60}
@@ -531,8 +528,6 @@ class Quiet(Threads):
 
     @before(MessageNew)
     async def reply(self, transaction: Transaction, event: MessageNew) -> Any:
-        from jackfield import Post
-
         verdict = await super().reply(transaction, event)
         return verdict and [event, *(Post(update, Users("alice")) for update in verdict[1:])]
 

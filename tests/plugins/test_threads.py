@@ -8,8 +8,17 @@ import anyio
 import pytest
 
 from jackfield import Channel, Settings, UnknownAudience, Users, testing
-from jackfield.events import ChannelDeleted, MemberJoined, MessageDeleted, MessageNew, ServerEvent, ThreadUpdated
+from jackfield.events import (
+    ChannelDeleted,
+    MemberJoined,
+    MessageDeleted,
+    MessageNew,
+    ReactionAdded,
+    ServerEvent,
+    ThreadUpdated,
+)
 from jackfield_members import Members, OpenWorkspace
+from jackfield_reactions import Reactions
 from jackfield_threads import Threads
 from tests.plugins.chat import NOON, heard, message, private, public, tables
 
@@ -249,6 +258,22 @@ async def test_nothing_is_left_of_a_thread_of_a_few_when_its_channel_is_deleted(
         left = await tables(b, "threads")
         left.pop("threads.seen", None)
         assert left == {}
+
+
+async def test_the_end_of_a_big_channel_asks_the_engine_a_few_times() -> None:
+    """Else a channel with thousands of messages could not be deleted within the time that a commit has."""
+    async with testing.bench(Members, Reactions, Threads) as b:
+        everything: list[ServerEvent] = [private()]
+        for n in range(40):
+            everything += [message(f"m{n}"), MemberJoined("c1", f"user{n}")]
+            everything += [ReactionAdded(f"m{n}", "👍", "bob"), reply(n, parent=f"m{n}")]
+        await b.workspace().publish_all(everything)
+        calls = b.nodes[0].link.calls
+        calls.clear()
+        await b.workspace().publish(ChannelDeleted("c1"))
+        assert len(calls) < 15
+        left = await tables(b, "")
+        assert set(left) <= {"roster.nodes", "threads.seen", "reactions.seen", "members.messages"}
 
 
 # --- Moments that are none

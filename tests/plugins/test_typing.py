@@ -13,8 +13,6 @@ from jackfield.events import (
     ChannelDeleted,
     MemberJoined,
     MemberLeft,
-    MessageDeleted,
-    MessageNew,
     ServerEvent,
     ThreadUpdated,
     TypingIndicator,
@@ -276,6 +274,15 @@ async def test_one_of_two_typing_connections_closing_does_not_put_the_end_off(no
         assert await heard(bob) == [[]]
 
 
+async def test_a_revocation_is_one_stop(nodes: int) -> None:
+    async with bench(nodes=nodes) as b:
+        alice, bob = await seated(b, nodes)
+        await alice.request(YES)
+        await b.workspace(node=nodes - 1).revoke("alice")
+        await b.clock.advance(20)
+        assert await heard(bob) == [[START, STOP]]
+
+
 async def test_leaving_a_private_channel_is_one_stop_for_those_who_stay(nodes: int) -> None:
     async with bench(nodes=nodes) as b:
         await b.workspace().publish_all([private(by="bob"), MemberJoined("c1", "alice")])
@@ -375,6 +382,19 @@ async def test_a_stop_that_the_engine_did_not_take_comes_when_it_is_back(nodes: 
         assert await heard(bob) == [[START, STOP]]
 
 
+@pytest.mark.parametrize("channel", ["c1", "nowhere"])
+async def test_without_the_engine_it_is_an_error_of_ours_and_the_connection_stays(channel: str, nodes: int) -> None:
+    async with bench(nodes=nodes) as b:
+        alice, bob = await seated(b, nodes)
+        b.nodes[0].partition()
+        await alice.send(TypingIndicator(channel, True), ref="r")
+        error = await alice.receive_frame()
+        assert error["data"] == {"message": "Server error.", "code": "INTERNAL_ERROR", "ref": "r"}
+        b.nodes[0].heal()
+        await alice.request(YES)
+        assert await heard(alice, bob) == [[], [START]]
+
+
 async def test_after_a_stop_he_can_begin_again(nodes: int) -> None:
     async with bench(nodes=nodes) as b:
         alice, bob = await seated(b, nodes)
@@ -395,6 +415,15 @@ async def test_where_everyone_sees_everything_it_is_the_same(nodes: int) -> None
         await alice.request(YES)
         await alice.request(NO)
         assert await heard(alice, bob) == [[], [START, STOP]]
+
+
+async def test_where_everyone_sees_everything_leaving_a_channel_stops_nobody() -> None:
+    async with testing.bench(OpenWorkspace, Typing) as b:
+        alice, bob = await b.connect("alice"), await b.connect("bob")
+        await alice.request(YES)
+        said: list[ServerEvent] = [MemberLeft("c1", "alice"), MemberJoined("c1", "alice")]
+        await b.workspace().publish_all(said)
+        assert await heard(bob) == [[START, *said]]
 
 
 async def test_where_the_host_says_who_sees_what_it_is_the_same(nodes: int) -> None:
@@ -444,7 +473,3 @@ async def test_a_publisher_may_say_it_as_well() -> None:
         await b.workspace().publish(TypingStart("c1", "bot"))
         await b.workspace().publish(TypingStop("c1", "bot"), to=Channel("c1"))
         assert await heard(bob) == [[TypingStart("c1", "bot"), TypingStop("c1", "bot")]]
-
-
-def test_what_these_tests_leave_out() -> None:
-    assert {MessageDeleted, MessageNew}  # neither begins nor ends anybody's typing but as above

@@ -154,6 +154,22 @@ async def test_ten_invalid_events_within_a_minute_are_4500() -> None:
         assert await close_of(client) == (4500, "too many invalid events")
 
 
+async def test_strict_error_codes_send_ours_as_one_of_the_specifications_and_count_the_same() -> None:
+    async with bench(settings=Settings(strict_error_codes=True)) as b:
+        client = await b.connect("alice")
+        await client.send({"type": "nobody's"}, ref=1)
+        await client.send({"type": 7})
+        await client.pending()
+        assert [frame["data"] for frame in client.frames[1:]] == [
+            {"message": "Server error.", "code": "INTERNAL_ERROR", "detail": "UNKNOWN_EVENT", "ref": 1},
+            {"message": "Server error.", "code": "INTERNAL_ERROR", "detail": "INVALID_EVENT"},
+        ]
+        for _ in range(9):
+            await client.send({"type": 7})
+        assert set(await codes(client)) == {"INTERNAL_ERROR"}
+        assert (await close_of(client))[0] == 4500
+
+
 async def test_a_minute_of_excess_is_4006_and_says_when_to_come_back() -> None:
     async with testing.bench(OpenWorkspace, Parlour, RateLimit, settings=Settings(heartbeat_timeout=10_000)) as b:
         client = await b.connect("alice")
