@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -40,8 +41,9 @@ class Head(NamedTuple):
         return orjson.dumps([self.type, dump(self.audience), self.kind, self.key, sight])
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def load(cls, text: bytes) -> Head:
-        """The other way round."""
+        """The other way round; most of a channel's records have one and the same."""
         type, audience, kind, key, sight = orjson.loads(text)
         return cls(type, load(audience), kind, _tuples(key), Sight(*sight) if sight else None)
 

@@ -121,6 +121,7 @@ def strict_converter() -> Converter:
     converter.register_structure_hook_factory(_is_mapping, mapping)
     converter.register_structure_hook_factory(attrs.has, fields)
     converter.register_unstructure_hook_factory(attrs.has, written)
+    converter.register_unstructure_hook_func(_is_json, list)
     return converter
 
 
@@ -194,6 +195,11 @@ def _object(plain: Structure) -> Structure:
 def _is_literal(kind: Any) -> bool:
     origin: object = get_origin(kind)
     return origin is Literal
+
+
+def _is_json(kind: Any) -> bool:
+    """An array of anything: its items are written as they are, and what has no form in JSON is `Wire`'s to ask for."""
+    return _is_array(kind) and get_args(kind)[:1] == (Any,)
 
 
 def _is_enum(kind: Any) -> bool:

@@ -151,9 +151,8 @@ class Wire:
         """Answer to a ping."""
         return PONG if ref is None else self._text({"type": "pong", "ref": ref})
 
-    @staticmethod
-    def _text(envelope: Mapping[str, Any]) -> str:
-        return orjson.dumps(envelope).decode()
+    def _text(self, envelope: Mapping[str, Any]) -> str:
+        return orjson.dumps(envelope, default=self._converter.unstructure).decode()
 
     def _check(self, owner: str, event: type[Event]) -> None:
         """Stop the start where a field could never be read."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, dataclass_transform
 
 import attrs
@@ -104,9 +105,14 @@ def timestamp(moment: datetime | float) -> str:
             raise ValueError("a naive datetime names no moment; give it a tzinfo")
         moment = moment.astimezone(UTC)
     else:
-        # Whole milliseconds first: utcfromtimestamp() would round half of them up into the next one.
-        moment = datetime.fromtimestamp(int(moment * 1000) / 1000, UTC)
+        seconds, milliseconds = divmod(int(moment * 1000), 1000)  # cut off, not rounded up into the next one
+        return f"{_second(seconds)}.{milliseconds:03}Z"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
 
 
 @attrs.frozen
