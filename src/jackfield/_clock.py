@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Callable
 from itertools import count
@@ -69,7 +70,7 @@ class Timers:
         self._heap: list[tuple[float, int, Timer]] = []
         self._number = count()
         self._sleep: anyio.CancelScope | None = None
-        self._until = float("inf")
+        self._until = math.inf
         self._full = SWEEP
         self._scopes: type[anyio.CancelScope] | None = None
 
@@ -111,7 +112,7 @@ class Timers:
                     self._until = heap[0][0]
                     await self.clock.sleep(max(0.0, self._until - self.clock.monotonic()))
                 else:
-                    self._until = float("inf")
+                    self._until = math.inf
                     await anyio.sleep_forever()
             self._sleep = None
 
@@ -140,6 +141,11 @@ class Deadline:
     @shield.setter
     def shield(self, shield: bool) -> None:
         self._scope.shield = shield
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is what ended the body; a TimeoutError may be the body's own."""
+        return self._scope.cancelled_caught
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -15,6 +15,7 @@ that lives while there is something in the outbox.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,7 +120,8 @@ class Line:
 
     `position` is that of the last record that was handed to it, or that its session has read. What had been dispatched
     to it when it fell behind, from `handed` to `upto`, still comes into its outbox. `expires` is when its token does
-    (wall clock, seconds). `sends` counts, so that standing still can be seen from outside.
+    (wall clock, seconds). `waiting_sends` counts what a worker sends out of its outbox, so that standing still can be
+    told from getting on.
     """
 
     __slots__ = (
@@ -132,9 +134,9 @@ class Line:
         "outbox",
         "owner",
         "position",
-        "sends",
         "since",
         "upto",
+        "waiting_sends",
         "write",
     )
 
@@ -145,8 +147,8 @@ class Line:
         self.gate = BEHIND
         self.position = 0
         self.handed = self.upto = 0
-        self.expires = float("inf") if expires is None else expires
-        self.sends = 0
+        self.expires = math.inf if expires is None else expires
+        self.waiting_sends = 0
         self.since = 0.0
         self._lines = lines
         self._fast = 0
@@ -256,7 +258,7 @@ class Line:
         for _ in range(AT_ONCE):
             if self.gate != SENDING | WAITING or (frame := self._next()) is None:
                 break
-            self.sends += 1
+            self.waiting_sends += 1
             await self.write(frame.message)
 
     async def write_on(self, until: int = GONE | BEHIND) -> None:

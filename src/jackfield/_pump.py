@@ -82,9 +82,9 @@ class Turn:
 
 
 class Worker:
-    """A task that sends; `line` is the one whose send it is in."""
+    """A task that sends; `line` is the one whose send it is in, and `index` how many of the turn's frames it began."""
 
-    __slots__ = ("index", "left", "line", "lost", "seen", "turn")
+    __slots__ = ("index", "left", "line", "lost", "seen", "seen_at", "turn")
 
     def __init__(self) -> None:
         self.line: Line | None = None
@@ -92,7 +92,13 @@ class Worker:
         self.index = 0
         self.left = TURN_SENDS
         self.lost = False
-        self.seen: tuple[Line | None, int, float] = (None, 0, 0.0)
+        self.seen: tuple[object, ...] = ()
+        self.seen_at = 0.0
+
+    def place(self) -> tuple[object, ...]:
+        """Where it is; another one after each send."""
+        line = self.line
+        return () if line is None else (self.turn, line, self.index, line.waiting_sends)
 
 
 class Pump:
@@ -287,14 +293,14 @@ class Pump:
             else:
                 line.gate = SENDING
                 line.position = last
-                line.sends += 1
                 worker.line = line
+                write = line.write
                 try:
                     if message is not None:
-                        await line.write(message)
+                        await write(message)
                     else:
                         await self._send_all(worker, line, frames)
-                    if line.gate == SENDING | WAITING:  # more came while it was in there
+                    if line.gate != SENDING and line.gate == SENDING | WAITING:  # more came while it was in there
                         await line.write_waiting()
                 except Exception:  # whatever a server raises for a socket that is gone
                     line.broken()
@@ -319,7 +325,6 @@ class Pump:
         worker.index = 0
         for frame in frames:
             worker.index += 1
-            line.sends += 1
             await line.write(frame.message)
             if worker.lost:  # what is left waits already
                 break
@@ -334,9 +339,9 @@ class Pump:
         now = self._clock.monotonic()
         got_on = False
         for worker in self._workers:
-            if (line := worker.line) is not None:
-                if worker.seen[:2] != (line, line.sends):
-                    worker.seen = (line, line.sends, now)
+            if place := worker.place():
+                if worker.seen != place:
+                    worker.seen, worker.seen_at = place, now
                     got_on = True
                 if self._looking is None:
                     self._looking = self._timers.call_later(LOOK_EVERY, self._look)
@@ -348,8 +353,8 @@ class Pump:
         patience = STILL_FOR + 2 * (now - self._look_at)  # if this comes late, the whole loop was held up, and they too
         stuck = 0
         for worker in tuple(self._workers):
-            line, (seen, sends, since) = worker.line, worker.seen
-            if line is not None and line is seen and line.sends == sends and now - since >= patience:
+            line = worker.line
+            if line is not None and worker.place() == worker.seen and now - worker.seen_at >= patience:
                 self._take_over(worker, line)
                 stuck += 1
         if stuck and not self._coming and (self._turn is not None or self._ready):
