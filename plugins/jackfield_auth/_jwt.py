@@ -60,7 +60,9 @@ class JWTAuth(Tokens):
         if app.settings.revoked_for < self.max_lifetime:
             raise ConfigurationError(
                 f'plugin "{self.name}": max_lifetime is {self.max_lifetime:g} s, but a revocation is remembered for '
-                f"{app.settings.revoked_for:g} s. Raise Settings.revoked_for, or lower max_lifetime."
+                f"{app.settings.revoked_for:g} s. "
+                "Raise Settings.revoked_for (JACKFIELD_REVOKED_FOR), or lower max_lifetime "
+                "(JACKFIELD_TOKEN_MAX_LIFETIME)."
             )
         self._clock = app.clock
         yield

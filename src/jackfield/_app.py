@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -137,7 +138,8 @@ class Jackfield:
         if hookspecs.verbs.get(question.__name__) != "first":
             raise TypeError(f"{question.__name__} is no question; those that are: presence_of, channels_of, …")
         calls = self.plugins.calls(question.__name__)
-        return cast("T", await self.node.dispatcher.first(calls, *args, *kwargs.values()))
+        asked = inspect.signature(question).bind(*args, **kwargs).args  # by name is in any order
+        return cast("T", await self.node.dispatcher.first(calls, *asked))
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run a coroutine function beside everything else until it returns, or the application ends. A crash is in

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jackfield._clock import Deadline, Timers
-from jackfield.errors import JackfieldError, Refused
+from jackfield.errors import EngineError, JackfieldError, Refused
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -75,8 +75,8 @@ class Dispatcher:
         for call in calls:
             try:
                 await self._guarded(call, args)
-            except Refused as refused:
-                self._blame(call, refused)
+            except (Refused, EngineError) as error:
+                self._blame(call, error)
             except Exception:  # it has been blamed
                 pass
 
@@ -98,19 +98,20 @@ class Dispatcher:
             await stack.enter_async_context(manager)
 
     async def _guarded(self, call: Call, args: Sequence[object]) -> Any:
+        deadline = Deadline(self._timers, self._timeout)
         try:
-            with Deadline(self._timers, self._timeout):
+            with deadline:
                 awaitable: Awaitable[Any] = call.function(*args)
                 return await awaitable
-        except JackfieldError:
+        except (Refused, EngineError):  # for who asked
             raise
         except Exception as error:
-            self._blame(call, error)
+            self._blame(call, error, late=deadline.passed)
             raise
 
-    def _blame(self, call: Call, error: Exception) -> None:
+    def _blame(self, call: Call, error: Exception, *, late: bool = False) -> None:
         self.faults[call.plugin] += 1
-        if isinstance(error, TimeoutError):
+        if late:
             logger.error('plugin "%s": %s took longer than %g s', call.plugin, call.hook, self._timeout)
         else:
             logger.error('plugin "%s": %s failed', call.plugin, call.hook, exc_info=error)

@@ -106,7 +106,7 @@ def _origin(text: str) -> tuple[str, str, int] | None:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
         return None
     # Browsers write other letters as xn--…; and there are some whose small letter is one of ASCII.
-    if "@" in parts.netloc or not text.isascii():
+    if "@" in parts.netloc or "*" in parts.netloc or not text.isascii():
         return None
     if port is None:
         port = 443 if parts.scheme == "https" else 80

@@ -86,7 +86,12 @@ class Plugins:
 
     def hooks(self) -> list[str]:
         """Every hook there is, by name."""
-        return sorted(name for name in vars(self._manager.hook) if not name.startswith("_"))
+        return sorted(self._specs())
+
+    def _specs(self) -> dict[str, Any]:
+        # One without is that of an event that nobody registers, and a method with `optional=True`.
+        callers = vars(self._manager.hook).items()
+        return {name: caller.spec for name, caller in callers if not name.startswith("_") and caller.spec is not None}
 
     def _about(self, side: str, event: type[Event]) -> tuple[Call, ...]:
         kind = "client_event" if issubclass(event, ClientEvent) else "server_event"
@@ -123,17 +128,24 @@ class Plugins:
             )
         if _serving.get(id(plugin)) is plugin:
             raise ConfigurationError(f'plugin "{name}" already serves another application. Make a second object.')
+        try:
+            weakref.ref(plugin)
+        except TypeError:
+            raise ConfigurationError(
+                f'plugin "{name}": {type(plugin).__qualname__} has slots without "__weakref__". Add it to them.'
+            ) from None
         self.names.append(name)
         self.objects[name] = plugin
 
-    @staticmethod
-    def _registered(name: str, plugin: object) -> Iterable[type[Event]]:
-        register = getattr(plugin, "register_events", None)
-        if register is None or not hasattr(register, f"{PROJECT}_impl"):
+    def _registered(self, name: str, plugin: object) -> Iterable[type[Event]]:
+        attribute = "register_events"
+        function = dict(_methods(plugin)).get(attribute)
+        if function is None:
             return ()
-        answer: object = register()
-        events: tuple[Any, ...] = () if isinstance(answer, type) else tuple(cast("Iterable[Any]", answer))
-        if isinstance(answer, type) or not all(isinstance(event, type) for event in events):
+        self._check(name, plugin, attribute, function, self._specs())
+        answer: object = getattr(plugin, attribute)()
+        events: tuple[Any, ...] = tuple(cast("Iterable[Any]", answer)) if isinstance(answer, Iterable) else (None,)
+        if not all(isinstance(event, type) and issubclass(event, ClientEvent | ServerEvent) for event in events):
             raise ConfigurationError(
                 f'plugin "{name}": register_events must return event classes, as in "return PollVote, PollUpdated".'
             )
@@ -141,36 +153,52 @@ class Plugins:
 
     def _scan(self, name: str, plugin: object) -> None:
         """Refuse, in our words, what pluggy would refuse in its own or not see at all."""
-        specs = {hook: getattr(self._manager.hook, hook).spec for hook in self.hooks()}
+        specs = self._specs()
         for attribute, function in _methods(plugin):
-            markers = _markers(plugin, attribute)
-            marked = hasattr(function, f"{PROJECT}_impl")
-            if markers is None and not marked:
-                self._refuse_unmarked(name, attribute, specs)
-                self._refuse_overridden(name, type(plugin), attribute)
-                continue
-            if len(markers or ()) + marked > 1:
-                raise ConfigurationError(
-                    f'plugin "{name}": {attribute} is marked twice. One method hears one event; write a second method.'
-                )
-            hook = markers[0].hook if markers else attribute
-            if hook not in specs:
-                if markers is None:
-                    raise ConfigurationError(f'plugin "{name}": {_no_hook(attribute, specs)}')
-                if markers[0].optional:
-                    continue
-                raise ConfigurationError(_no_owner(name, markers[0], self.registry))
-            self._check_signature(name, attribute, function, hook, specs[hook])
+            self._check(name, plugin, attribute, function, specs)
 
-    @staticmethod
-    def _refuse_unmarked(name: str, attribute: str, specs: dict[str, Any]) -> None:
+    def _check(
+        self, name: str, plugin: object, attribute: str, function: Callable[..., Any], specs: dict[str, Any]
+    ) -> None:
+        markers = _markers(plugin, attribute)
+        options: dict[str, object] | None = getattr(function, f"{PROJECT}_impl", None)
+        if markers is None and options is None:
+            self._refuse_unmarked(name, attribute, specs)
+            self._refuse_overridden(name, type(plugin), attribute)
+            return
+        if len(markers or ()) + (options is not None) > 1:
+            raise ConfigurationError(
+                f'plugin "{name}": {attribute} is marked twice. One method hears one event; write a second method.'
+            )
+        if markers is None:
+            hook = attribute
+            if hook not in specs:
+                raise ConfigurationError(f'plugin "{name}": {_no_hook(hook, specs)}')
+            if any((options or {}).values()):
+                raise ConfigurationError(
+                    f'plugin "{name}": {hook}: @hookimpl takes no options here. The order is the list.'
+                )
+        else:
+            marker = markers[0]
+            if not marker.names_type:
+                raise ConfigurationError(_no_type(name, marker.event))
+            hook = marker.hook
+            if hook not in specs:
+                if marker.optional and marker.event.__event__.type not in self.registry:
+                    return
+                raise ConfigurationError(_no_owner(name, marker, self.registry))
+        self._check_signature(name, plugin, attribute, hook, specs[hook])
+
+    def _refuse_unmarked(self, name: str, attribute: str, specs: dict[str, Any]) -> None:
         if attribute.startswith(("on_", "before_")):
             if attribute not in specs:
                 raise ConfigurationError(f'plugin "{name}": {_no_hook(attribute, specs)}')
-            side, _, event = attribute.partition("_")
+            side, _, about = attribute.partition("_")
+            classes = (ClientEvent, ServerEvent, *self.registry.hookable())
+            [event] = [cls for cls in classes if Marker("on", cls, False).hook == f"on_{about}"]
             raise ConfigurationError(
                 f'plugin "{name}": {attribute} looks like a hook and is not marked. '
-                f"Write @{side}({_camel(event)}) above it, or rename it."
+                f"Write @{side}({event.__name__}) above it, or rename it."
             )
         if attribute in hookspecs.verbs:
             raise ConfigurationError(
@@ -189,15 +217,22 @@ class Plugins:
                 )
 
     @staticmethod
-    def _check_signature(name: str, attribute: str, function: Callable[..., Any], hook: str, spec: Any) -> None:
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    def _check_signature(name: str, plugin: object, attribute: str, hook: str, spec: Any) -> None:
+        function = getattr(plugin, attribute)
+        parameters = inspect.signature(function).parameters.values()
         given = ", ".join(spec.argnames) or "none"
         for parameter in parameters:
-            if parameter.name not in spec.argnames and parameter.default is parameter.empty:
+            asked = parameter.default is parameter.empty
+            if parameter.name not in spec.argnames and asked:
                 listed = ", ".join(p.name for p in parameters)
                 raise ConfigurationError(
                     f'plugin "{name}": {attribute}({listed}): '
                     f'{hook} has no argument "{parameter.name}"; it gives {given}.'
+                )
+            if parameter.name in spec.argnames and not (asked and parameter.kind in _POSITIONAL):
+                raise ConfigurationError(
+                    f'plugin "{name}": {attribute} must take "{parameter.name}" by position and without a default; '
+                    f"{hook} gives it."
                 )
         asynchronous = inspect.iscoroutinefunction(spec.function)
         if asynchronous and not inspect.iscoroutinefunction(function):
@@ -206,6 +241,7 @@ class Plugins:
             raise ConfigurationError(f'plugin "{name}": {attribute} must be "def"; {hook} is synchronous.')
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _REQUIRED = {
     "authenticate": "Add TokenAuth(verify=…) or JWTAuth(…), or implement authenticate in a plugin of yours.",
     "channels_of": "Add Members(), or OpenWorkspace() where everyone sees everything, "
@@ -265,20 +301,18 @@ def _path(plugin: object) -> str:
     return f"{type(plugin).__module__}.{type(plugin).__qualname__}"
 
 
-def _camel(name: str) -> str:
-    return "".join(word.capitalize() for word in name.split("_"))
-
-
 def _no_hook(attribute: str, specs: dict[str, Any]) -> str:
     near = get_close_matches(attribute, specs, 1)
     hint = f"Did you mean {near[0]}? " if near else ""
     return f"{attribute} is no hook. {hint}(jackfield hooks lists all)"
 
 
+def _no_type(name: str, event: type[Event]) -> str:
+    return f'plugin "{name}": {event.__name__} names no type. Write class {event.__name__}(…, type="poll.vote").'
+
+
 def _no_owner(name: str, marker: Marker, registry: Registry) -> str:
     event = marker.event
-    if "__event__" not in vars(event):
-        return f'plugin "{name}": {event.__name__} names no type. Write class {event.__name__}(…, type="poll.vote").'
     type = event.__event__.type
     if type in registry:
         return f'plugin "{name}": {type} is jackfield\'s own and has no hooks.'

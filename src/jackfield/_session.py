@@ -8,6 +8,7 @@ loop then closes and returns.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -116,7 +117,7 @@ class Session:
         self.line = Line(node.pump.lines, self, send, outbox, principal.expires_at)
         self._node = node
         self._room: Room | None = None
-        self._stood_at = float("inf")
+        self._stood_at = math.inf
         self._scope = anyio.CancelScope()
         self._catching_up = False
         self._closed = False
@@ -204,7 +205,7 @@ class Session:
         if issued_at is not None and issued_at <= await self.workspace.get(REVOKED, self.user_id):
             raise InvalidToken
         self.principal = principal
-        self.line.expires = float("inf") if principal.expires_at is None else principal.expires_at
+        self.line.expires = math.inf if principal.expires_at is None else principal.expires_at
         self._go_on()
 
     # --- what the core uses
@@ -487,7 +488,7 @@ class Session:
             self._excess = now
         self._limited = now
         if now - self._excess >= EXCESS_FOR:
-            raise _End(CloseCode.FLOODING, f"retry_after_ms={max(1, round(refused.retry_after * 1000))}")
+            raise _End(CloseCode.FLOODING, f"retry_after_ms={refused.retry_after_ms}")
 
     # --- ending
 
@@ -529,7 +530,7 @@ class Session:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        if self.line.expires < float("inf"):
+        if self.line.expires < math.inf:
             left = self.line.expires - self._node.clock.time()
             grace = self.principal.grace if left <= 0 else 0.0
             call = self._expired_for_good if left <= 0 else self.lapsed

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import attrs
 from cattrs.cols import (
@@ -121,7 +121,7 @@ def strict_converter() -> Converter:
     converter.register_structure_hook_factory(_is_mapping, mapping)
     converter.register_structure_hook_factory(attrs.has, fields)
     converter.register_unstructure_hook_factory(attrs.has, written)
-    converter.register_unstructure_hook_func(_is_json, list)
+    converter.register_unstructure_hook_func(_is_json, _listed)
     return converter
 
 
@@ -195,6 +195,13 @@ def _object(plain: Structure) -> Structure:
 def _is_literal(kind: Any) -> bool:
     origin: object = get_origin(kind)
     return origin is Literal
+
+
+def _listed(value: object) -> object:
+    """What JSON has an array for as a list; anything else stays, for whoever checks it to find."""
+    if isinstance(value, abc.Sequence | abc.Set) and not isinstance(value, str | bytes):
+        return list(cast("abc.Iterable[object]", value))
+    return value
 
 
 def _is_json(kind: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil
 from typing import Any, NamedTuple, TypeVar, cast
 
 import attrs
@@ -125,6 +124,18 @@ class Wire:
             }
         )
 
+    def check(self, event: ServerEvent) -> None:
+        """That it reads back as what it says it is; a host may have put anything into it.
+
+        Raises TypeError with every field that does not.
+        """
+        kind = type(event)
+        try:
+            self._converter.structure(self.data(event), kind)
+        except Exception as error:
+            faults = faults_of(error, kind.__name__)
+            raise TypeError("; ".join(f"{fault.path}: {fault.message}" for fault in faults)) from None
+
     def data(self, event: Event) -> dict[str, Any]:
         """An event's fields as JSON has them, without the optional ones that are unset."""
         if (unstructure := self._data.get(type(event))) is None:
@@ -136,8 +147,7 @@ class Wire:
         code, message = INTERNAL_ERROR if refused is None else (refused.code, refused.text())
         data: dict[str, Any] = {"message": message, "code": code}
         if isinstance(refused, RateLimited):
-            # Up, or who comes back at that moment is too early; but not for the last bit of a float.
-            data["retry_after_ms"] = max(1, ceil(refused.retry_after * 1000 - 1e-6))
+            data["retry_after_ms"] = refused.retry_after_ms
         if isinstance(refused, InvalidEvent) and refused.detail:
             data["detail"] = refused.detail
         if self._strict and isinstance(refused, InvalidEvent | UnknownEvent):

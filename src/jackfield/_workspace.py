@@ -49,8 +49,8 @@ class Workspace:
 
         `to` replaces the audience that the event or the plugins give it; `except_users` get it in no case. With an `id`
         repeating it is harmless: the first one wins, as long as the history is kept. Raises UnknownAudience when nobody
-        can say who sees it, what a `@before` hook vetoed it with, or EngineUnavailable (outcome unknown: repeat with
-        the same id).
+        can say who sees it, what a `@before` hook vetoed it with, EngineUnavailable (outcome unknown: repeat with the
+        same id), or TypeError when no plugin registers the event or a field holds what it may not.
         """
         return (await self.publish_all([Post(event, to, except_users, id)]))[0]
 
@@ -66,6 +66,7 @@ class Workspace:
                 raise TypeError(
                     f"{type(post.event).__name__} cannot be published; a plugin registers it in register_events"
                 )
+            self.app.node.wire.check(post.event)
 
         async def decide(transaction: Transaction) -> Sequence[Post]:
             return posts

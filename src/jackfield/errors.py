@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from math import ceil
 from typing import ClassVar, NamedTuple
 
 __all__ = [
@@ -121,6 +122,12 @@ class RateLimited(Refused):
     def __init__(self, retry_after: float = 1.0) -> None:
         super().__init__()
         self.retry_after = retry_after
+
+    @property
+    def retry_after_ms(self) -> int:
+        """The same in whole milliseconds, at least 1. Up, or who comes back at that moment is too early; but not for
+        the last bit of a float."""
+        return max(1, ceil(self.retry_after * 1000 - 1e-6))
 
 
 class Fault(NamedTuple):

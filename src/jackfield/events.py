@@ -85,7 +85,8 @@ Id = Annotated[str, ID]
 Timestamp = Annotated[
     str,
     Shape(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)",
+        r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d{1,9})?"
+        r"(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
         "expected a timestamp such as 2024-01-01T12:00:00.000Z",
     ),
 ]
@@ -177,6 +178,8 @@ class Event:
         fields = {field.name for field in attrs.fields(cls)}
         if reserved := fields & cls._reserved:
             raise TypeError(f"{cls.__name__}.{min(reserved)}: that word belongs to the envelope; rename the field")
+        if cost < 0:
+            raise TypeError(f"{cls.__name__}: cost must be 0 or more; an event that gives tokens back is no event")
         if missing := set(delivery.key) - fields:
             raise TypeError(f"{cls.__name__}: latest({min(missing)!r}) names no field")
         cls.__event__ = EventType(type, type.replace(".", "_"), delivery, cost, when_expired)

@@ -73,6 +73,11 @@ class Marker(NamedTuple):
     optional: bool
 
     @property
+    def names_type(self) -> bool:
+        """Whether there is a hook for it: a base of a family of events has none."""
+        return self.event in _KINDS or "__event__" in vars(self.event)
+
+    @property
     def hook(self) -> str:
         """The name of the hook that it implements."""
         if (known := _KINDS.get(self.event)) is not None:
@@ -109,8 +114,13 @@ def on(event: type[Event], *, optional: bool = False) -> Callable[[F], F]:
 
 
 def _marking(marker: Marker) -> Callable[[F], F]:
+    event: object = marker.event
+    if not (isinstance(event, type) and issubclass(event, Event)):  # as where the parentheses were forgotten
+        raise TypeError(f"@{marker.side} takes the class of an event: @{marker.side}(MessageNew)")
+
     def mark(method: F) -> F:
-        setattr(method, MARK, (*getattr(method, MARK, ()), marker))
+        function = getattr(method, "__func__", method)  # of a static or class method
+        setattr(function, MARK, (*getattr(function, MARK, ()), marker))
         return method
 
     return mark

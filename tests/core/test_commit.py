@@ -253,6 +253,13 @@ async def test_what_is_no_event_of_ours_cannot_be_published() -> None:
             await b.workspace().publish(Foreign(), to=Everyone())
 
 
+async def test_what_holds_what_it_may_not_cannot_be_published() -> None:
+    async with bench(Words) as b:
+        with pytest.raises(TypeError, match=r"^Said\.text: expected a string$"):
+            await b.workspace().publish_all([Said("one"), Said(2)])  # type: ignore[arg-type]
+        assert await log(b) == []
+
+
 # --- all or nothing
 
 

@@ -119,6 +119,13 @@ def test_a_limit_says_when_to_come_back() -> None:
     assert RateLimited(0.25).retry_after == 0.25
 
 
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"), [(1.0, 1000), (0.25, 250), (0.2501, 251), (0.0, 1), (0.1 + 0.2, 300)]
+)
+def test_who_waits_as_long_as_he_is_told_is_not_too_early(seconds: float, milliseconds: int) -> None:
+    assert RateLimited(seconds).retry_after_ms == milliseconds
+
+
 def test_an_invalid_event_names_its_first_fault_and_keeps_all() -> None:
     faults = [Fault("$.a", "required"), Fault("$.b", "expected a string")]
     refused = InvalidEvent(faults=faults)

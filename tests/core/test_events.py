@@ -297,6 +297,13 @@ def test_of_the_specification_these_are_not_durable(kind: str, types: set[str]) 
     assert of_kind == types
 
 
+def test_no_event_gives_tokens_back() -> None:
+    with pytest.raises(TypeError, match=r"^Gift: cost must be 0 or more"):
+
+        class Gift(ClientEvent, type="gift", cost=-1):
+            """A present."""
+
+
 def test_a_ping_is_free_and_everything_else_costs_one() -> None:
     assert Ping.__event__.cost == 0
     assert TypingIndicator.__event__.cost == 1
@@ -347,6 +354,12 @@ def test_a_shape_is_a_value_and_fits_the_whole_text() -> None:
         ("2024-01-01T12:00:00.123456789Z", True),
         ("2024-01-01T12:00:00.5+02:00", True),
         ("2024-01-01T12:00:00-11:30", True),
+        ("2016-12-31T23:59:60Z", True),
+        ("2024-13-01T12:00:00Z", False),
+        ("2024-01-32T12:00:00Z", False),
+        ("2024-01-01T24:00:00Z", False),
+        ("2024-01-01T12:60:00Z", False),
+        ("2024-01-01T12:00:00+24:00", False),
         ("2024-01-01T12:00:00", False),
         ("2024-01-01 12:00:00Z", False),
         ("2024-01-01T12:00:00z", False),

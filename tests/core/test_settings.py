@@ -142,7 +142,10 @@ def test_nor_in_the_environment(name: str, text: str) -> None:
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("origin", ["*", "null", "chat.example", "https://chat.example/", "ftp://a", "https://u@a", ""])
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "https://*.chat.example", "null", "chat.example", "https://chat.example/", "ftp://a", "https://u@a", ""],
+)
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match=r"^allowed_origins: .* is no origin, such as"):
         Settings(allowed_origins=(origin,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,7 +13,8 @@ from jackfield._wire import MAX_DEPTH, MAX_ITEMS, MAX_KEYS, MAX_REF, MAX_TYPE, I
 from jackfield.errors import InvalidEvent
 from jackfield.events import Event, MemberLeft, MessageNew, Ping, TypingIndicator
 
-HI = MessageNew("m1", "c1", "alice", "hi", "2024-01-01T12:00:00.000Z")
+NOON = "2024-01-01T12:00:00.000Z"
+HI = MessageNew("m1", "c1", "alice", "hi", NOON)
 TYPING = '{"type":"typing","channel_id":"c1","is_typing":true}'
 
 
@@ -77,6 +79,34 @@ def test_the_same_event_is_the_same_bytes() -> None:
 
 def test_the_fields_of_any_event_can_be_had_alone() -> None:
     assert wire_with(TypingIndicator).data(TypingIndicator("c1", True)) == {"channel_id": "c1", "is_typing": True}
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (MessageNew(1, "c1", "alice", "hi", NOON), "MessageNew.id: expected an id: 1 to 128 of A-Z a-z 0-9 . _ : @ -"),  # type: ignore[arg-type]
+        (MessageNew("m1", "c1", "alice", None, NOON), "MessageNew.content: expected a string"),  # type: ignore[arg-type]
+        (
+            MessageNew("m1", "c1", "alice", "hi", datetime(2024, 1, 1, tzinfo=UTC)),  # type: ignore[arg-type]
+            "MessageNew.created_at: expected a timestamp such as 2024-01-01T12:00:00.000Z",
+        ),
+        (
+            MessageNew("m1", "c1", "", 3, NOON),  # type: ignore[arg-type]
+            "MessageNew.user_id: expected an id: 1 to 128 of A-Z a-z 0-9 . _ : @ -; "
+            "MessageNew.content: expected a string",
+        ),
+        (MessageNew("m1", "c1", "alice", "hi", NOON, reactions=3), "MessageNew.reactions: expected an array"),  # type: ignore[arg-type]
+        (MessageNew("m1", "c1", "alice", "hi", NOON, attachments="a"), "MessageNew.attachments: expected an array"),
+    ],
+)
+def test_what_a_host_made_is_looked_at_before_it_is_written(event: MessageNew, said: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        wire_with().check(event)
+    assert str(raised.value) == said
+
+
+def test_what_is_right_passes() -> None:
+    wire_with().check(HI)
 
 
 def test_too_big_is_too_big_wherever_the_limit_is() -> None:

@@ -366,7 +366,7 @@ async def test_a_lifetime_over_which_revocations_are_forgotten_is_refused_at_sta
             pass
     assert str(error.value) == (
         'plugin "token": max_lifetime is 2.592e+06 s, but a revocation is remembered for 2.592e+06 s. '
-        "Raise Settings.revoked_for, or lower max_lifetime."
+        "Raise Settings.revoked_for (JACKFIELD_REVOKED_FOR), or lower max_lifetime (JACKFIELD_TOKEN_MAX_LIFETIME)."
     )
 
 

@@ -93,6 +93,8 @@ class BenchNode:
     async def crash(self) -> None:
         """Die at once: nothing is cleaned up, nobody is told."""
         self.link.dead = True
+        for transport in self._transports:
+            transport.ended = True
         self._life.cancel()
         await settle()
 

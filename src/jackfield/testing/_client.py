@@ -170,7 +170,7 @@ def _refused(data: Mapping[str, Any]) -> Refused:
         return RateLimited(data["retry_after_ms"] / 1000)
     if code == InvalidEvent.code:
         return InvalidEvent(data.get("detail"))
-    for kind in _kinds(Refused):
+    for kind in (Refused, *_kinds(Refused)):
         if vars(kind).get("code") == code:
             return kind()
     return InternalError()
