@@ -7,8 +7,8 @@ import hashlib
 import hmac
 import json
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache, partial, wraps
 from typing import Any
 
 import jwt
@@ -400,6 +400,28 @@ async def test_it_looks_on_the_wire_as_it_must() -> None:
         }
 
 
+def test_a_token_is_in_no_repr() -> None:
+    assert "s3cret" not in repr(AuthRefresh("s3cret"))
+
+
+async def test_a_fresh_token_that_a_host_cannot_read_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Tracebacks say for which key a lookup failed."""
+    users = {"first": Principal("alice")}
+
+    async def verify(token: str, workspace_id: str) -> Principal | None:
+        return users[token]
+
+    caplog.set_level(0)
+    async with testing.bench(TokenAuth(verify=verify, refresh=True), OpenWorkspace) as b:
+        alice = await b.connect(token="first")
+        await alice.send(AuthRefresh("s3cret"))
+        assert (await alice.receive_frame())["data"]["code"] == "INTERNAL_ERROR"
+        assert await refused(b, "s3cret") == ("INTERNAL_ERROR", 1013)
+    assert "s3cret" not in caplog.text
+    assert caplog.text.count("KeyError") == 3  # it is said what it was
+    assert not any("s3cret" in repr(record.exc_info) for record in caplog.records)
+
+
 async def test_at_its_exp_delivery_stops_and_on_refresh_what_was_missed_follows_first(nodes: int) -> None:
     async with bench(nodes=nodes) as b:
         alice = await b.connect(token=token(exp=NOW + 60), node=nodes - 1)
@@ -585,6 +607,44 @@ async def test_the_hosts_tokens_expire_and_are_refreshed_too() -> None:
         assert await heard(alice) == [[AuthRefreshed(timestamp(NOW + 120))]]
         await b.clock.advance(66)
         assert (await alice.closed()).code == 4004
+
+
+def plain(token: str, workspace_id: str) -> Principal | None:
+    return None
+
+
+class Login:
+    async def check(self, token: str, workspace_id: str) -> Principal | None:
+        return None
+
+    def look(self, token: str, workspace_id: str) -> Principal | None:
+        return None
+
+    def __call__(self, token: str, workspace_id: str) -> Awaitable[Principal | None]:
+        return self.check(token, workspace_id)
+
+
+@wraps(Login().check)
+def counted(*args: Any) -> Awaitable[Principal | None]:
+    return Login().check(*args)
+
+
+@pytest.mark.parametrize(("verify", "name"), [(plain, "plain"), (Login().look, "Login.look"), (None, "None")])
+def test_a_verify_that_cannot_be_awaited_stops_the_start(verify: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        TokenAuth(verify=verify)
+    assert str(refused.value) == (
+        f'plugin "token": verify={name} must be an async function, as in "async def verify(token, workspace_id)".'
+    )
+
+
+@pytest.mark.parametrize(
+    "verify",
+    [Login().check, Login(), counted, partial(Login().check), lambda *args: Login().check(*args)],
+    ids=["method", "object", "decorated", "partial", "lambda"],
+)
+def test_whatever_returns_something_to_await_will_do(verify: Any) -> None:
+    assert TokenAuth(verify=verify).verify is verify
 
 
 def test_the_package_gives_what_it_says_and_nothing_else() -> None:
