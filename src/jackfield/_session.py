@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +124,7 @@ class Session:
         self._heard = node.clock.monotonic()
         self._heartbeat: Timer | None = None
         self._expiry: Timer | None = None
-        self._strikes: deque[tuple[float, int]] = deque()
+        self._strikes: list[tuple[float, int]] = []  # a deque takes 600 bytes while it is empty
         self._pings = float(settings.ping_burst)
         self._tokens_at = self._heard
         self._limited = self._excess = float("-inf")
@@ -477,7 +476,7 @@ class Session:
         now, strikes = self._heard, self._strikes
         strikes.append((now, weight))
         while strikes[0][0] <= now - STRIKES_WITHIN:
-            strikes.popleft()
+            del strikes[0]
         if sum(weight for _, weight in strikes) >= STRIKES:
             raise _End(CloseCode.INVALID_EVENTS)
 
