@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from traceback import format_exception
 
 import attrs
 
 from jackfield import ClientEvent, Handshake, InvalidToken, Principal, ServerEvent, Session, Unauthorized, hookimpl, on
+from jackfield.errors import JackfieldError
 from jackfield.events import Timestamp, timestamp
 
 __all__ = ["AuthRefresh", "AuthRefreshed", "Tokens"]
@@ -18,7 +20,7 @@ MAX_TOKEN_BYTES = 8192
 class AuthRefresh(ClientEvent, type="auth.refresh", when_expired=True):
     """Go on under a fresh token of the same user."""
 
-    token: str
+    token: str = attrs.field(repr=False)
 
 
 class AuthRefreshed(ServerEvent, type="auth.refreshed"):
@@ -70,5 +72,14 @@ class Tokens:
         await session.send(AuthRefreshed(expires_at))
 
     async def _taken(self, token: str, workspace_id: str) -> Principal | None:
-        principal = await self.principal_of(token, workspace_id)
+        try:
+            principal = await self.principal_of(token, workspace_id)
+        except JackfieldError:
+            raise
+        except Exception as error:
+            if "".join(format_exception(error)).count(token):  # a lookup that failed says for what, in the log
+                raise RuntimeError(
+                    f"{type(error).__name__}, and its text, which names the token, is not shown"
+                ) from None
+            raise
         return None if principal is None else attrs.evolve(principal, grace=self.grace)

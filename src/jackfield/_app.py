@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from starlette.routing import Router, WebSocketRoute
@@ -149,7 +150,7 @@ class Jackfield:
     def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Timer:
         """Call a plain function in so many seconds, by the application's clock. It must not block. Returns what
         cancels it."""
-        return self.node.timers.call_later(seconds, lambda: function(*args))
+        return self.node.timers.call_later(seconds, partial(function, *args))
 
     async def ready(self) -> bool:
         """Whether it takes connections now: it runs, is not ending, and its engine answers."""

@@ -240,7 +240,7 @@ class _Addresses:
         if not self._is_trusted(address):
             return address
         for hop in reversed(",".join(headers.getlist("x-forwarded-for")).split(",")):
-            if (hop := hop.strip()) and not self._is_trusted(hop):
+            if (hop := _without_port(hop.strip())) and not self._is_trusted(hop):
                 return hop
         return address
 
@@ -249,3 +249,13 @@ class _Addresses:
             return any(ip_address(address) in network for network in self._trusted)
         except ValueError:
             return False
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies write the port, too, and who connects anew has another."""
+    for text in (hop, hop.rpartition(":")[0]):
+        try:
+            return str(ip_address(text.strip("[]")))
+        except ValueError:
+            continue
+    return hop

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["Clock", "Deadline", "SystemClock", "Timer", "Timers"]
+
+logger = logging.getLogger("jackfield")
 
 SWEEP = 256
 """Timers from which on those that were cancelled are looked for."""
@@ -78,7 +82,7 @@ class Timers:
         return len(self._heap)
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
-        """Call it, synchronously, in so many seconds; it must not raise and must not block."""
+        """Call it, synchronously, in so many seconds; it must not block. What it raises is in the log."""
         timer = Timer(call)
         when = self.clock.monotonic() + seconds
         heapq.heappush(self._heap, (when, next(self._number), timer))
@@ -106,7 +110,11 @@ class Timers:
         while True:
             while heap and (heap[0][2].call is None or heap[0][0] <= self.clock.monotonic()):
                 if (call := heapq.heappop(heap)[2].call) is not None:
-                    call()
+                    try:
+                        call()
+                    except Exception:
+                        called = call.func if isinstance(call, partial) else call  # its arguments may be a secret
+                        logger.exception("%s, called later, failed", getattr(called, "__qualname__", "something"))
             with anyio.CancelScope() as self._sleep:
                 if heap:
                     self._until = heap[0][0]

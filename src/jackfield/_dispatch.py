@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from jackfield._clock import Deadline, Timers
-from jackfield.errors import EngineError, JackfieldError, Refused
+from jackfield.errors import ConfigurationError, EngineError, JackfieldError, Refused
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager, AsyncExitStack
+    from contextlib import AsyncExitStack
 
 __all__ = ["Call", "Dispatcher"]
 
@@ -54,9 +55,13 @@ class Dispatcher:
         return None
 
     async def pipe(self, calls: Sequence[Call], subject: object, value: T) -> T:
-        """Each may replace the value or raise."""
+        """Each may replace the value by one of its kind, or raise."""
         for call in calls:
             if (replaced := await self._guarded(call, (subject, value))) is not None:
+                if not isinstance(replaced, type(value)):
+                    error = TypeError(f"returned {replaced!r}; expected {type(value).__name__} or None")
+                    self._blame(call, error)
+                    raise error
                 value = replaced
         return value
 
@@ -94,8 +99,13 @@ class Dispatcher:
     async def wrap(stack: AsyncExitStack, calls: Sequence[Call], *args: object) -> None:
         """Enter each one's context manager, the first outermost."""
         for call in calls:
-            manager: AbstractAsyncContextManager[None] = call.function(*args)
-            await stack.enter_async_context(manager)
+            manager: object = call.function(*args)
+            if not isinstance(manager, AbstractAsyncContextManager):
+                raise ConfigurationError(
+                    f'plugin "{call.plugin}": {call.hook} must return a context manager. '
+                    "Write @asynccontextmanager between @hookimpl and async def."
+                )
+            await stack.enter_async_context(cast("AbstractAsyncContextManager[None]", manager))
 
     async def _guarded(self, call: Call, args: Sequence[object]) -> Any:
         deadline = Deadline(self._timers, self._timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence, Set
+from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import anyio
@@ -188,11 +189,12 @@ class Hub:
             for room in self.rooms.values():
                 if room.opened.is_set():  # one that is being opened wants it by itself
                     self._feed.want(room.id, room.position)
-            async for news in self._feed:
-                if isinstance(news, Arrived):
-                    self.arrived(news.workspace, news.records)
-                else:
-                    self._lost(news)
+            async with aclosing(aiter(self._feed)) as everything:
+                async for news in everything:
+                    if isinstance(news, Arrived):
+                        self.arrived(news.workspace, news.records)
+                    else:
+                        self._lost(news)
 
     # --- coming and going
 

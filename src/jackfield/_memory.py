@@ -9,7 +9,7 @@ import heapq
 import secrets
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 
@@ -276,7 +276,7 @@ class _Feed:
         self._queue.append(news)
         self._wake.set()
 
-    async def __aiter__(self) -> AsyncIterator[Arrived | Lost]:
+    async def __aiter__(self) -> AsyncGenerator[Arrived | Lost, None]:
         while True:
             while self._queue:
                 yield self._queue.popleft()

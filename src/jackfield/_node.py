@@ -150,7 +150,7 @@ class Node:
             with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.drain_timeout):
                 await self.roster.stop()
         except (EngineError, TimeoutError) as error:
-            logger.warning("this node's lease could not be given back: %s", error)
+            logger.warning("this node's lease could not be given back: %s", str(error) or "it took too long")
 
     def entered(self, session: Session) -> None:
         """A connection is being served."""

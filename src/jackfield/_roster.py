@@ -120,8 +120,8 @@ class Roster:
 
         async def decide(transaction: Transaction) -> Sequence[Post]:
             nonlocal ended
-            # Whole milliseconds, as tokens have them; a token of this very one counts as issued before.
-            since = int(transaction.now * 1000) / 1000
+            # To the last digit: whoever issues tokens may round down, to milliseconds or not at all.
+            since = transaction.now
             await transaction.update(REVOKED, user_id, lambda _: since, due=self._token_lifetime)
             before = _sum((await transaction.update(ROSTER, user_id, lambda _: {})).before)
             ended = before.connections
@@ -185,7 +185,7 @@ class Roster:
     async def _tell(
         self, transaction: Transaction, user_id: str, before: Attendance, after: Attendance, cause: Cause
     ) -> list[Post]:
-        if before == after:
+        if before == after and cause != "revoked":  # who is thrown out may have gone a moment ago, and be missed
             return []
         posts: list[Post] = []
         for call in self._changed:

@@ -65,10 +65,6 @@ class State(Generic[T]):
         """The same, in a table of its own: for what is read as a whole, such as the replies of one message."""
         return State(f"{self.name}/{part}", self.type, self._default)
 
-    def default(self) -> T:
-        """What a key that holds nothing reads as."""
-        return self._default()
-
     def load(self, value: bytes | None) -> T:
         """A cell's value."""
         if value is None:

@@ -7,7 +7,7 @@ step. A decision is a function of what it read, so comparing values is enough: w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -191,7 +191,7 @@ class Feed(Protocol):
         """Nothing of it any more. Never waits."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[Arrived | Lost]:
+    def __aiter__(self) -> AsyncGenerator[Arrived | Lost, None]:
         """One reader a node; it must hand over without awaiting anybody's send."""
         ...
 

@@ -114,8 +114,7 @@ def on(event: type[Event], *, optional: bool = False) -> Callable[[F], F]:
 
 
 def _marking(marker: Marker) -> Callable[[F], F]:
-    event: object = marker.event
-    if not (isinstance(event, type) and issubclass(event, Event)):  # as where the parentheses were forgotten
+    if not _is_event(marker.event):  # as where the parentheses were forgotten
         raise TypeError(f"@{marker.side} takes the class of an event: @{marker.side}(MessageNew)")
 
     def mark(method: F) -> F:
@@ -124,6 +123,10 @@ def _marking(marker: Marker) -> Callable[[F], F]:
         return method
 
     return mark
+
+
+def _is_event(event: object) -> bool:
+    return isinstance(event, type) and issubclass(event, Event)
 
 
 verbs: dict[str, Verb] = {}
@@ -237,8 +240,9 @@ async def audience_of(transaction: Transaction, event: ServerEvent) -> Audience 
 async def roster_changed(
     transaction: Transaction, user_id: str, before: Attendance, after: Attendance, cause: Cause
 ) -> Sequence[ServerEvent | Post] | None:
-    """A user's connections in the workspace changed, over all nodes; what is returned is published in the same
-    commit, and so exactly once. It awaits nothing but its transaction, and may run again.
+    """A user's connections in the workspace changed, over all nodes (or he was revoked, connected or not); what is
+    returned is published in the same commit, and so exactly once. It awaits nothing but its transaction, and may run
+    again.
 
     Example: `return [CameIn(user_id)] if not before.connections else None`
     """

@@ -234,6 +234,8 @@ class Polls:
     mode: Literal["open", "closed"] = "open"
     motto: str = "go"
     clock: object = None
+    either: int | str = 3
+    copied: str = attrs.Factory(lambda self: self.motto * 2, takes_self=True)
     _inner: int = 3
     name: str = "polls"
 
@@ -257,7 +259,17 @@ def test_every_kind_of_field(install: Install) -> None:
     assert (polls.ends_after, polls.most) == (None, None)
 
 
-@pytest.mark.parametrize("field", ["CLOCK", "INNER", "NAME"])
+def test_a_default_that_only_the_object_knows_is_left_to_it(install: Install) -> None:
+    install(polls=Polls)
+    variables = known_variables(["token", "members", "polls"])
+    assert variables["JACKFIELD_POLLS_COPIED"].default is None
+    assert not variables["JACKFIELD_POLLS_COPIED"].required
+    assert (variables["JACKFIELD_POLLS_MOTTO"].default, variables["JACKFIELD_POLLS_MODE"].default) == ("go", "open")
+    assert build({}, "token", "members", "polls")["polls"].copied == "gogo"
+    assert build({"JACKFIELD_POLLS_COPIED": "x"}, "token", "members", "polls")["polls"].copied == "x"
+
+
+@pytest.mark.parametrize("field", ["CLOCK", "INNER", "NAME", "EITHER"])
 def test_what_is_no_text_is_no_variable(install: Install, field: str) -> None:
     install(polls=Polls)
     environ = {"JACKFIELD_SECRET": SECRET, f"JACKFIELD_POLLS_{field}": "1"}

@@ -27,7 +27,7 @@ from jackfield import (
     latest,
     on,
 )
-from jackfield.events import ChannelCreated, MemberJoined, MemberLeft, MessageNew
+from jackfield.events import ChannelCreated, ChannelDeleted, MemberJoined, MemberLeft, MessageNew
 from jackfield.testing import (
     ANYCORN,
     DAPHNE,
@@ -40,6 +40,7 @@ from jackfield.testing import (
     bench,
     settle,
 )
+from jackfield.testing._link import Gate
 
 NOON = "2024-01-01T12:00:00.000Z"
 PING = {"type": "ping"}
@@ -320,6 +321,23 @@ async def test_the_size_is_that_of_its_bytes() -> None:
         assert types(alice)[1:] == ["pong"]
         await alice.send('{"type":"ping","x":"' + "ü" * 8_200 + '"}')
         assert (await alice.closed()).code == 1009
+
+
+async def test_an_end_of_our_own_waits_two_seconds_for_who_does_not_read() -> None:
+    desk = Desk()
+    async with bench(desk) as b:
+        alice = await b.connect("alice")
+        alice.transport.stall()
+        await desk.sessions[0].send(Said("one"))
+        await alice.send(b"binary")
+        await b.clock.advance(1.9)
+        assert not alice.transport.ended
+        assert b.app.node.hub.rooms["w"].everyone()
+        await b.clock.advance(0.1)  # and as long for the close frame
+        assert not b.app.node.hub.rooms["w"].everyone()
+        await b.clock.advance(2)
+        assert not b.app.node.sessions
+        assert desk.codes == [1003]
 
 
 async def test_what_waits_goes_out_before_an_end_of_our_own() -> None:
@@ -1028,11 +1046,11 @@ async def test_who_comes_to_see_a_channel_meanwhile_sees_what_was_said_there_fro
         await b.clock.advance(60)
         for event in (
             message("m1"),
-            message("hidden 1", "c2"),
+            message("hidden-1", "c2"),
             MemberJoined("c2", "alice"),
             message("m2", "c2"),
             MemberLeft("c1", "alice"),
-            message("hidden 2"),
+            message("hidden-2"),
             MemberLeft("c2", "bob"),
             ChannelCreated("c3", "three", "public", "bob"),
             message("m3", "c3"),
@@ -1040,13 +1058,40 @@ async def test_who_comes_to_see_a_channel_meanwhile_sees_what_was_said_there_fro
             await b.workspace().publish(event, to=Everyone() if isinstance(event, ChannelCreated) else None)
         await desk.sessions[0].renew(a_token(b, 600))
         await b.workspace().publish(message("m4", "c2"))
-        await b.workspace().publish(message("hidden 3"))
+        await b.workspace().publish(message("hidden-3"))
         await settle()
         alice._take()
         ids = [frame["data"]["id"] for frame in alice.frames if frame["type"] == "message.new"]
         assert ids == ["m0", "m1", "m2", "m3", "m4"]
         assert desk.sessions[0].sees("c2")
         assert not desk.sessions[0].sees("c1")
+
+
+async def test_where_the_log_ends_it_sees_what_has_not_come_by_here_yet() -> None:
+    """What another node has acknowledged counts."""
+    async with bench(Desk, nodes=2) as b:
+        await b.connect("alice", channels=["c1"])
+        desk = b.app.plugins.objects["desk"]
+        assert isinstance(desk, Desk)
+        [session] = desk.sessions
+        b.nodes[0].link.gate = Gate(("feed",))
+        other = b.workspace(node=1)
+        await other.publish_all(message(f"old-{number}") for number in range(100))  # more than are read at a time
+        for event, sees in (
+            (message("m1"), (True, False)),
+            (MemberJoined("c2", "bob"), (True, False)),
+            (MemberJoined("c3", "alice"), (True, False)),
+            (MemberJoined("c2", "alice"), (True, True)),
+            (MemberLeft("c2", "alice"), (True, False)),
+            (ChannelCreated("c2", "two", "public", "bob"), (True, True)),
+            (ChannelDeleted("c1"), (True, True)),  # it is asked before refusing; what ends, ends in its place
+        ):
+            await other.publish(event, to=Everyone())
+            assert tuple([await session.sees_now(channel) for channel in ("c1", "c2")]) == sees, event
+        assert (session.sees("c1"), session.sees("c2")) == (True, False)
+        b.nodes[0].link.gate.open()
+        await settle()
+        assert (session.sees("c1"), session.sees("c2")) == (False, True)
 
 
 async def test_what_was_on_its_way_when_it_ran_out_comes_with_the_fresh_token() -> None:

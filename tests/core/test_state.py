@@ -62,6 +62,11 @@ def test_a_key_that_holds_nothing_reads_as_the_default() -> None:
     assert State("x", int, lambda: 5).load(None) == 5
 
 
+def test_a_state_says_its_default() -> None:
+    assert (POLLS.load(None), NUMBER.load(None), NUMBER.of("part").load(None)) == (Poll(), 0, 0)
+    assert State("x", int, default=lambda: 7).of("part").load(None) == 7
+
+
 def test_the_default_is_not_stored() -> None:
     assert POLLS.dump(Poll()) is None
     assert NUMBER.dump(0) is None
@@ -217,6 +222,19 @@ async def test_what_was_written_can_be_undone_to_a_point() -> None:
         assert await d.transaction.get(NUMBER, "b") == 0
         # What was read stays compared.
         assert d.overlay.expected == {A: None, Key("numbers", "b"): None}
+
+
+async def test_a_whole_table_does_not_show_what_was_undone() -> None:
+    async with desk() as d:
+        await d.put(A, b"1")
+        undo = savepoint(d.transaction)
+        for key in "abc":
+            await d.transaction.update(NUMBER, key, lambda n: n + 5)
+        assert await d.transaction.all(NUMBER) == {"a": 6, "b": 5, "c": 5}
+        undo()
+        assert await d.transaction.all(NUMBER) == {"a": 1}
+        await d.transaction.update(NUMBER, "c", lambda n: n + 7)
+        assert await d.transaction.all(NUMBER) == {"a": 1, "c": 7}
 
 
 async def test_after_a_conflict_nothing_is_read_twice_but_tables() -> None:

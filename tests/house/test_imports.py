@@ -21,7 +21,7 @@ LAYERS = [
     {"events"},
     {"engine", "hookspecs", "_registry", "_structure", "_wire", "_log", "_handshake"},
     {"_settings", "_points", "_environ"},
-    {"_dispatch", "_plugins", "_state", "_memory"},
+    {"_dispatch", "_wiring", "_plugins", "_state", "_memory"},
     {"_commit", "_line", "_pump", "_workspace", "_lease", "_roster", "_hub", "_session"},
     {"_node"},
     {"_asgi", "_app"},

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import attrs
 import httpx
+import jwt
 import orjson
 import pytest
 
@@ -27,6 +28,7 @@ from jackfield import (
 from jackfield.engine import EngineRefused
 from jackfield.events import (
     ChannelDeleted,
+    ChannelUpdated,
     MemberJoined,
     MessageDeleted,
     PresenceUpdated,
@@ -196,6 +198,54 @@ async def test_to_says_who_gets_it_and_except_users_who_does_not(
         assert told == [user for user in hears if user not in without]
 
 
+@pytest.mark.parametrize("without", [[], ["bob"]], ids=repr)
+async def test_a_message_remembers_its_to_and_not_its_exceptions(without: list[str], nodes: int) -> None:
+    async with testing.bench(Api, Members, Threads, Reactions, nodes=nodes) as b, http(b.app) as client:
+        await b.workspace().publish(public())
+        users = {user: await b.connect(user, node=n % nodes) for n, user in enumerate(("alice", "bob", "carol"))}
+        to = {"users": ["alice", "bob"]}
+        follows: list[ServerEvent] = [ReactionAdded("m1", "👍", "bob"), MessageDeleted("m1", NOON)]
+        batch = [wire(message(), to=to, except_users=without), *(wire(event) for event in follows)]
+        assert (await client.post(EVENTS, json={"events": batch})).status_code == 202
+        told = dict(zip(users, await heard(*users.values()), strict=True))
+        assert told == {
+            "alice": [message(), *follows],
+            "bob": [*([] if without else [message()]), *follows],
+            "carol": [],
+        }
+
+
+async def test_what_follows_from_an_event_goes_to_those_whom_it_went_to(nodes: int) -> None:
+    async with testing.bench(Api, Members, Threads, nodes=nodes) as b, http(b.app) as client:
+        await b.workspace().publish_all([public(), message()])
+        alice, bob = await b.connect("alice"), await b.connect("bob", node=nodes - 1)
+        reply = message("r1", parent="m1")
+        await client.post(EVENTS, json=wire(reply, to={"users": ["alice"]}))
+        assert await heard(alice, bob) == [[reply, ThreadUpdated("m1", 1, NOON)], []]
+
+
+async def test_a_to_replaces_what_would_be_derived_and_needs_no_channel_that_we_know(nodes: int) -> None:
+    async with bench(nodes=nodes) as b, http(b.app) as client:
+        await b.workspace().publish(private())
+        alice, bob = await b.connect("alice"), await b.connect("bob", node=nodes - 1)
+        for event, to in ((message(), "everyone"), (message("m2", "nowhere"), {"users": ["bob"]})):
+            assert (await client.post(EVENTS, json=wire(event, to=to))).status_code == 202
+        assert await heard(alice, bob) == [[message()], [message(), message("m2", "nowhere")]]
+
+
+async def test_what_a_publisher_leaves_out_is_empty_or_left_out_and_what_is_not_known_is_not_passed_on() -> None:
+    async with bench() as b, http(b.app) as client:
+        alice = await b.connect("alice")
+        data = {"id": "m1", "channel_id": "c1", "user_id": "bob", "content": "hi", "created_at": NOON, "colour": "red"}
+        batch = [wire(public()), {"type": "message.new", "data": data}, wire(ChannelUpdated("c1", name="new"))]
+        assert (await client.post(EVENTS, json={"events": batch})).status_code == 202
+        await alice.pending()
+        _, _, new, updated = [frame["data"] for frame in alice.frames]
+        assert list(new) == ["id", "channel_id", "user_id", "content", "attachments", "reactions", "created_at"]
+        assert (new["attachments"], new["reactions"]) == ([], [])
+        assert updated == {"id": "c1", "name": "new"}
+
+
 class Nudge(ServerEvent, type="nudge", delivery=latest("user_id")):
     """Somebody is nudged."""
 
@@ -284,6 +334,30 @@ async def test_an_id_is_known_as_long_as_the_history() -> None:
         for n in range(4):
             await client.post(EVENTS, json=wire(message(f"x{n}")))
         assert ids((await client.post(EVENTS, json=wire(message("m1"), id="e2"))).json()) == [("e2", True)]
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(history_age=60), Settings(history_bytes=2_000)], ids=["as old", "as much"]
+)
+async def test_the_history_is_as_long_as_it_is_set(settings: Settings) -> None:
+    async with bench(settings=settings) as b, http(b.app) as client:
+        await client.post(EVENTS, json=wire(public(), id="e1"))
+        await client.post(EVENTS, json=wire(message(), id="e2"))
+        await b.clock.advance(50)
+        assert ids((await client.post(EVENTS, json=wire(message(), id="e2"))).json()) == [("e2", False)]
+        await b.clock.advance(20)
+        for n in range(10):
+            await client.post(EVENTS, json=wire(message(f"x{n}")))
+        assert ids((await client.post(EVENTS, json=wire(message(), id="e2"))).json()) == [("e2", True)]
+
+
+async def test_what_has_no_place_is_published_once_under_one_id_too(nodes: int) -> None:
+    async with bench(nodes=nodes) as b, http(b.app) as one, http(b.nodes[nodes - 1].app) as two:
+        alice = await b.connect("alice")
+        said = wire(PresenceUpdated("bob", "away"), id="e1")
+        answers = [(await client.post(EVENTS, json=said)).json() for client in (one, two)]
+        assert answers == [{"events": [{"id": "e1", "published": published}]} for published in (True, False)]
+        assert await heard(alice) == [[PresenceUpdated("bob", "away")]]
 
 
 async def test_of_an_id_twice_in_one_batch_the_second_is_the_duplicate(nodes: int) -> None:
@@ -661,6 +735,26 @@ async def test_revocation_closes_a_users_connections_on_every_node_and_counts_th
         assert await heard(other, elsewhere) == [[], []]
         assert (await client.delete("/api/workspaces/w/users/bob/connections")).json() == {"closed": 0}
         assert (await client.delete("/api/workspaces/w/users/nobody/connections")).json() == {"closed": 0}
+
+
+async def test_tokens_of_before_a_revocation_are_4503_from_then_on_on_every_node(nodes: int) -> None:
+    secret = "a secret of at least thirty-two bytes"
+
+    async def come(iat: float, node: int) -> int | None:
+        token = jwt.encode({"sub": "bob", "workspaces": ["w"], "iat": iat, "exp": iat + 3600}, secret)
+        client = await b.open(token=token, node=node)
+        return (await client.closed()).code if client.transport.ended else None
+
+    async with testing.bench(Api, Members, partial(JWTAuth, secret), nodes=nodes) as b, http(b.app) as client:
+        now = b.clock.time()
+        assert await come(now, nodes - 1) is None
+        await b.clock.advance(0.25)
+        assert (await client.delete("/api/workspaces/w/users/bob/connections")).json() == {"closed": 1}
+        for node in range(nodes):
+            assert await come(now - 60, node) == 4503
+            assert await come(now, node) == 4503  # a whole second is its beginning
+            assert await come(now + 0.249, node) == 4503
+            assert await come(now + 0.251, node) is None
 
 
 # --- Health

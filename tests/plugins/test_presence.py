@@ -166,24 +166,26 @@ async def test_a_revoked_user_is_offline_at_once_and_once(nodes: int) -> None:
         assert await alice.pending() == []
 
 
-async def test_a_user_who_lingers_and_is_revoked_goes_offline_once(nodes: int) -> None:
+async def test_a_user_who_lingers_and_is_revoked_goes_offline_at_once_and_once(nodes: int) -> None:
     async with bench(Presence, nodes=nodes) as b:
         alice, bob = await b.connect("alice"), await b.connect("bob")
         bob.close()
         await alice.pending()
         assert await b.workspace(node=nodes - 1).revoke("bob") == 0
-        await b.clock.advance(60)
         assert await alice.pending() == [offline("bob")]
+        await b.clock.advance(60)
+        assert await alice.pending() == []
 
 
 async def test_several_users_come_and_go_each_in_the_order_of_his_own_transitions(nodes: int) -> None:
     async with bench(lambda: Presence(grace=0), nodes=nodes) as b:
         alice = await b.connect("alice")
+        said = []
         for n in range(4):
             here = [await b.connect(f"user{k}", node=(n + k) % nodes) for k in range(3)]
             for client in here:
                 client.close()
-        said = await alice.pending()
+            said += await alice.pending()
         for k in range(3):
             mine = [event.status for event in said if event.user_id == f"user{k}"]  # type: ignore[attr-defined]
             assert mine == ["online", "offline"] * 4
@@ -221,6 +223,66 @@ async def test_away_is_when_every_connection_is_idle(nodes: int) -> None:
         assert await alice.pending() == [away("bob")]
         await one.send(TypingIndicator("c1", False))
         assert await alice.pending() == [online("bob")]
+
+
+async def test_how_long_one_must_be_idle_can_be_set() -> None:
+    async with bench(lambda: Presence(away_after=2.5), Members, Typing) as b:
+        await b.workspace().publish(public())
+        bob = await b.connect("bob")
+        await b.clock.advance(2.4)
+        await bob.send(TypingIndicator("c1", False))
+        await b.clock.advance(2.4)
+        assert await heard(bob) == [[]]
+        await b.clock.advance(0.2)
+        assert await heard(bob) == [[away("bob")]]
+
+
+async def test_a_plain_ping_does_not_bring_back_who_is_away(nodes: int) -> None:
+    async with bench(Presence, nodes=nodes) as b:
+        bob = await b.connect("bob", node=nodes - 1)
+        await b.clock.advance(600)
+        await bob.send(Ping())
+        assert [type(event).__name__ for event in await bob.pending()] == ["PresenceUpdated", "Pong"]
+        assert await statuses(b) == {"bob": "away"}
+
+
+async def test_one_connection_that_is_idle_and_one_that_said_so_are_away(nodes: int) -> None:
+    async with bench(lambda: Presence(client_status=True), nodes=nodes) as b:
+        idle, says = await b.connect("bob"), await b.connect("bob", node=nodes - 1)
+        await b.clock.advance(300)
+        await says.request(PresenceSet("away"))
+        await b.clock.advance(299)
+        assert await heard(idle, says) == [[], []]
+        await b.clock.advance(1)
+        assert await heard(idle, says) == [[away("bob")]] * 2
+        await says.request(PresenceSet("online"))
+        assert await heard(idle, says) == [[online("bob")]] * 2
+
+
+async def test_the_last_active_connection_closing_leaves_the_idle_ones_away(nodes: int) -> None:
+    async with bench(Presence, Members, Typing, nodes=nodes) as b:
+        await b.workspace().publish(public())
+        idle, active = await b.connect("bob"), await b.connect("bob", node=nodes - 1)
+        await b.clock.advance(500)
+        await active.send(TypingIndicator("c1", False))
+        await b.clock.advance(100)
+        assert await heard(idle) == [[]]
+        active.close()
+        assert await heard(idle) == [[away("bob")]]
+
+
+async def test_who_is_away_is_away_within_the_grace_too(nodes: int) -> None:
+    async with bench(Presence, nodes=nodes) as b:
+        alice, bob = await b.connect("alice"), await b.connect("bob", node=nodes - 1)
+        await b.clock.advance(600)
+        await alice.pending()
+        bob.close()
+        await b.clock.advance(19)
+        assert await statuses(b, nodes - 1) == {"alice": "away", "bob": "away"}
+        assert state(await b.connect("carol")) == {"alice": "away", "bob": "away", "carol": "online"}
+        await alice.pending()
+        await b.clock.advance(2)
+        assert await heard(alice) == [[offline("bob")]]
 
 
 async def test_who_is_away_and_opens_another_connection_is_online_again(nodes: int) -> None:
@@ -378,6 +440,19 @@ async def test_a_dead_nodes_users_go_offline_once_after_its_lease_and_the_grace(
             assert sorted(said, key=repr) == [offline("bob"), offline("erin")]
         await b.clock.advance(30)
         assert await heard(alice, dave) == [[], []]
+
+
+async def test_the_lease_and_the_grace_can_be_set() -> None:
+    settings = Settings(heartbeat_timeout=100_000, node_lease=3)
+    async with testing.bench(lambda: Presence(grace=1.5), nodes=2, settings=settings) as b:
+        alice = await b.connect("alice")
+        await b.connect("bob", node=1)
+        await alice.pending()
+        await b.nodes[1].crash()
+        await b.clock.advance(1.9)  # renewed a second ago at most
+        assert await heard(alice) == [[]]
+        await b.clock.advance(4.6)
+        assert await heard(alice) == [[offline("bob")]]
 
 
 async def test_who_comes_back_on_another_node_before_that_was_never_gone() -> None:

@@ -9,11 +9,12 @@ import attrs
 import pytest
 
 import jackfield_rate_limit
-from jackfield import ClientEvent, RateLimited, Session, Settings, hookimpl, on, testing
+from jackfield import ClientEvent, RateLimited, Session, Settings, Unauthorized, hookimpl, on, testing
 from jackfield.engine import EngineRefused
-from jackfield.events import Ping
+from jackfield.events import Ping, TypingIndicator
 from jackfield.testing import Client
 from jackfield_rate_limit import Bucket, RateLimit
+from jackfield_typing import Typing
 from tests.plugins.chat import tables
 
 
@@ -179,13 +180,51 @@ async def test_a_ping_does_not_use_it_and_has_a_bucket_of_its_own_for_each_conne
         assert await one.receive_frame() == {"type": "pong"}
 
 
-async def test_what_is_invalid_or_unknown_uses_nothing_of_it() -> None:
+async def test_what_is_invalid_or_unknown_uses_nothing_of_it_and_nothing_of_the_pings() -> None:
     async with bench() as b:
         alice = await b.connect("alice")
         for _ in range(4):
             await alice.send({"type": "nobody's"})
-            await alice.send({"type": 7})
+            await alice.send({"type": "ping", "data": 7})
+        await alice.pending()
         assert sum(await says(alice, Say(), 20)) == 0
+        for _ in range(10):
+            await alice.send(Ping())
+        await alice.pending()
+        assert [frame["type"] for frame in alice.frames[-10:]] == ["pong"] * 10
+
+
+async def test_an_event_that_a_plugin_refuses_is_an_event() -> None:
+    async with bench(Typing) as b:
+        alice = await b.connect("alice", channels=["c1"])
+        for _ in range(20):
+            with pytest.raises(Unauthorized):
+                await alice.request(TypingIndicator("c2", True))
+        with pytest.raises(RateLimited):
+            await alice.request(TypingIndicator("c1", True))
+
+
+async def test_pings_do_not_bar_what_is_said_and_what_is_said_bars_no_pings() -> None:
+    async with bench() as b:
+        alice = await b.connect("alice")
+        for _ in range(15):
+            await alice.send(Ping())
+        assert await says(alice, Say(), 21) == [0.0] * 20 + [0.5]
+
+
+async def test_who_comes_back_when_he_was_told_to_is_heard() -> None:
+    """Whatever the numbers are: milliseconds are rounded up."""
+    for events, per, burst in ((120, 60, 20), (7, 3, 1), (1, 7, 1), (3, 0.7, 2.5), (1000, 60, 1)):
+        async with testing.bench(RateLimit(events=events, per=per, burst=burst), Parlour) as b:
+            alice = await b.connect("alice")
+            await b.clock.advance(0.1234)
+            for _ in range(5):
+                while not (wait := (await says(alice, Say()))[0]):
+                    await b.clock.advance(0.0101)
+                assert wait * 1000 == pytest.approx(round(wait * 1000))
+                assert 0 < wait <= per / events + 0.001
+                await b.clock.advance(wait)
+                assert await says(alice, Say()) == [0.0]
 
 
 async def test_a_flood_costs_no_commits() -> None:

@@ -114,6 +114,20 @@ async def test_in_a_channel_that_he_cannot_see_or_that_is_not_there_the_answer_i
         assert answers[0]["data"] == {"message": "User not authorized.", "code": "UNAUTHORIZED", "ref": 1}
 
 
+async def test_a_channel_that_was_deleted_or_left_is_not_there_and_the_answer_is_the_same(nodes: int) -> None:
+    async with bench(nodes=nodes) as b:
+        await b.workspace().publish_all([public(), private("c2", by="eve"), MemberJoined("c2", "bob")])
+        bob = await b.connect("bob", node=nodes - 1)
+        await b.workspace().publish_all([ChannelDeleted("c1"), MemberLeft("c2", "bob")])
+        await bob.pending()
+        answers = []
+        for channel in ("c1", "c2", "nowhere"):
+            await bob.send(TypingIndicator(channel, True), ref=1)
+            answers.append(await bob.receive_frame())
+        assert answers[0] == answers[1] == answers[2]
+        assert answers[0]["data"]["code"] == "UNAUTHORIZED"
+
+
 async def test_a_channel_that_was_acknowledged_a_moment_ago_is_not_refused(nodes: int) -> None:
     """Its record has not been dispatched here yet: a node reads up to the log's end before it refuses."""
     async with bench(nodes=nodes) as b:
@@ -181,6 +195,18 @@ async def test_six_seconds_of_silence_are_one_stop(nodes: int) -> None:
         await b.clock.advance(20)
         alice.close()
         assert await heard(bob) == [[]]
+
+
+async def test_how_long_a_silence_is_can_be_set(nodes: int) -> None:
+    async with testing.bench(Members, lambda: Typing(expires_after=1.5), nodes=nodes) as b:
+        alice, bob = await seated(b, nodes)
+        await alice.request(YES)
+        await b.clock.advance(1.4)
+        await alice.request(YES)
+        await b.clock.advance(1.4)
+        assert await heard(bob) == [[START]]
+        await b.clock.advance(0.2)
+        assert await heard(bob) == [[STOP]]
 
 
 async def test_the_users_message_is_one_stop_behind_it(nodes: int) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from jackfield import ClientEvent, CloseCode, Settings, hookimpl
+from jackfield import ClientEvent, CloseCode, Settings, hookimpl, on
 from jackfield._registry import Registry
 from jackfield._wire import Incoming, Rejected, Wire
 from jackfield.events import Id, Ping, TypingIndicator, TypingStart
-from jackfield.testing import bench
+from jackfield.testing import Client, bench
 from jackfield_typing import Typing
 
 KIB16 = 16 * 1024
@@ -431,6 +431,48 @@ async def test_an_unknown_event_is_answered_and_the_connection_stays(text: str) 
         assert await alice.receive_frame() == {"type": "pong"}
 
 
+FORGED = "\r\n\x1b[31mforged line"
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"type": FORGED}, "UNKNOWN_EVENT"),
+        ({"type": FORGED * 9}, "INVALID_EVENT"),
+        ({"type": "typing", "channel_id": FORGED, "is_typing": True}, "INVALID_EVENT"),
+        ({"type": "typing", "channel_id": "c1", "is_typing": FORGED}, "INVALID_EVENT"),
+        ({"type": "named", "by": FORGED}, "INVALID_EVENT"),
+        ({"type": "ping", "workspace_id": FORGED}, "INVALID_EVENT"),
+        ({"type": "ping", "data": FORGED}, "INVALID_EVENT"),
+        ({"type": "ping", "ref": FORGED * 9}, "INVALID_EVENT"),
+        ({"type": "named", "name": FORGED}, "INTERNAL_ERROR"),  # a text may have them: its handler fails
+        ({"type": "named", "name": "x", FORGED: FORGED}, "INTERNAL_ERROR"),
+        ({"type": "typing", "channel_id": "c1", "is_typing": True, "ref": FORGED}, "INTERNAL_ERROR"),
+        (FORGED, "INVALID_EVENT"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isupper() else None,
+)
+async def test_line_ends_and_escapes_make_no_line_in_any_log(
+    event: Any, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails(Page):
+        @on(Named)
+        async def named(self) -> None:
+            raise RuntimeError
+
+    caplog.set_level(0)
+    async with bench(Typing, Fails) as b:
+        alice = await b.connect("alice", channels=["c1"])
+        b.nodes[0].partition()
+        await alice.send(event)
+        error = await alice.receive_frame()
+        assert error["data"]["code"] == code
+        assert "forged" not in json.dumps({**error["data"], "ref": None})
+        b.nodes[0].heal()
+    assert "forged" not in caplog.text
+    assert not any("\n" in record.getMessage() for record in caplog.records)
+
+
 async def test_a_binary_frame_closes_1003() -> None:
     async with bench() as b:
         alice = await b.connect("alice")
@@ -457,6 +499,22 @@ async def test_more_than_16_kib_are_answered_and_then_close_1009() -> None:
             "detail": "$: expected at most 16384 bytes",
         }
         assert (await alice.closed()).code == CloseCode.TOO_BIG == 1009
+
+
+async def test_what_is_too_big_is_no_strike_and_what_came_before_it_is_handled() -> None:
+    async with bench() as b:
+        alice = await b.connect("alice")
+        for _ in range(9):
+            await alice.send("no json")
+        await alice.send({"type": "ping"})
+        await alice.send("x" * (KIB16 + 1))
+        assert [frame["type"] for frame in await frames(alice)] == ["hello", *["error"] * 9, "pong", "error"]
+        assert (await alice.closed()).code == 1009
+
+
+async def frames(client: Client) -> list[dict[str, Any]]:
+    await client.pending()
+    return client.frames
 
 
 async def test_the_limit_of_a_message_can_be_set() -> None:

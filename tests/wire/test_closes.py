@@ -125,6 +125,22 @@ async def test_a_binary_frame_is_1003(profile: Profile) -> None:
         assert parlour.ended == [("alice", 1003)]
 
 
+@pytest.mark.parametrize("message", [{"bytes": b"", "text": None}, {"bytes": b"{}"}, {"text": None}, {}], ids=repr)
+async def test_whatever_is_no_text_is_1003_and_never_read(message: dict[str, Any]) -> None:
+    async with bench() as b:
+        client = await b.connect("alice")
+        client.transport.put({"type": "websocket.receive", **message})
+        assert await close_of(client) == (1003, "binary frame")
+        assert len(client.frames) == 1
+
+
+async def test_a_text_frame_may_say_that_it_has_no_bytes() -> None:
+    async with bench() as b:
+        client = await b.connect("alice")
+        client.transport.put({"type": "websocket.receive", "text": '{"type":"ping"}', "bytes": None})
+        assert await client.receive_frame() == {"type": "pong"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -214,6 +230,17 @@ async def test_any_text_frame_is_a_heartbeat_and_seventy_five_seconds_of_silence
         assert not client.transport.ended
         await b.clock.advance(0.2)
         assert await close_of(client) == (4003, "no heartbeat")
+
+
+async def test_how_long_it_may_be_silent_can_be_set() -> None:
+    async with bench(settings=Settings(heartbeat_timeout=1.5)) as b:
+        client = await b.connect("alice")
+        await b.clock.advance(1.4)
+        await client.send(Ping())
+        await b.clock.advance(1.4)
+        assert not client.transport.ended
+        await b.clock.advance(0.2)
+        assert (await close_of(client))[0] == 4003
 
 
 async def test_what_it_is_sent_is_no_heartbeat_of_its_own() -> None:
@@ -379,6 +406,8 @@ async def test_older_tokens_are_4503_from_then_on_and_later_ones_are_taken(nodes
             (NOW, False),  # a whole second is its beginning
             (NOW + 0.009, False),
             (NOW + 0.010, False),  # the same millisecond
+            (NOW + 0.0104, False),  # not all who issue tokens round
+            (NOW + 0.0106, True),
             (NOW + 0.011, True),
             (NOW + 1, True),
             (None, True),  # whether a cookie may come back is for `authenticate` to say

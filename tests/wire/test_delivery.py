@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ from jackfield.events import (
     TypingStop,
 )
 from jackfield.testing import ANYCORN, HYPERCORN, UVICORN, Bench, Client, Profile
+from jackfield.testing._link import Gate
 from jackfield_members import Members, OpenWorkspace
 from jackfield_presence import Presence
 from jackfield_reactions import Reactions
@@ -100,6 +102,7 @@ class Things:
         (session.unwatch if event.stop else session.watch)(event.topic)
 
 
+NOTHING = '{"type":"always","data":{"n":1},"workspace_id":"w","timestamp":"2024-01-01T12:00:00.000Z"}'
 bench = partial(testing.bench, OpenWorkspace, Things, settings=Settings(heartbeat_timeout=100_000))
 
 
@@ -155,6 +158,43 @@ async def test_for_what_there_is_no_room_the_connection_is_closed_4002(profile: 
         assert (closed.code, closed.reason) in ((4002, "slow consumer"), (1006, ""))
         assert not b.nodes[0].app.node.sessions - {s for s in b.nodes[0].app.node.sessions if s.user_id == "other"}
         assert len((await heard(other))[0]) == 257
+
+
+async def slow_is_there(b: Bench) -> bool:
+    await testing.settle()
+    return any(session.user_id == "slow" for session in b.app.node.sessions)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(heartbeat_timeout=100_000, outbox_events=3),
+        Settings(heartbeat_timeout=100_000, outbox_bytes=3 * len(NOTHING.encode("utf-8"))),
+    ],
+    ids=["events", "bytes"],
+)
+async def test_how_much_waits_can_be_set(settings: Settings) -> None:
+    async with bench(settings=settings) as b:
+        client = await stalled(b, UVICORN)
+        await say(b, *(Always(n) for n in range(1, 4)))
+        assert await reads_on(b, client) == [Always(n) for n in range(1, 4)]
+    async with bench(settings=settings) as b:
+        client = await stalled(b, UVICORN)
+        await say(b, *(Always(n) for n in range(1, 5)))
+        client.transport.read_on()
+        await b.clock.advance(3)
+        assert (await client.closed()).code in (4002, 1006)
+        assert not await slow_is_there(b)
+
+
+async def test_how_long_a_write_may_get_nowhere_can_be_set() -> None:
+    async with bench(settings=Settings(heartbeat_timeout=100_000, write_timeout=0.5)) as b:
+        client = await stalled(b, UVICORN)
+        await b.clock.advance(0.3)
+        assert await slow_is_there(b)
+        await b.clock.advance(3)
+        assert not await slow_is_there(b)
+        client.transport.read_on()
 
 
 async def test_a_mebibyte_is_the_most_that_waits() -> None:
@@ -350,6 +390,30 @@ async def test_nodes_that_were_cut_off_bring_what_was_missed_in_its_order(nodes:
         assert await heard(client) == [said]
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_the_timestamp_is_when_it_was_published_and_all_get_the_same_bytes(nodes: int) -> None:
+    async with bench(nodes=nodes) as b:
+        clients = [await b.connect(f"user{n}", node=n % nodes) for n in range(3)]
+        gate = b.nodes[nodes - 1].link.gate = Gate({"feed"})
+        await b.clock.advance(0.0625)
+        await say(b, Always(1), Newest("a", 1), Passing(1))
+        await b.clock.advance(30)  # it comes by there much later
+        gate.open()
+        await testing.settle()
+        first, *others = [[message["text"] for message in client.transport.sent[2:]] for client in clients]
+        assert [json.loads(text)["timestamp"] for text in first] == ["2024-01-01T12:00:00.062Z"] * 3
+        assert others == [first] * 2
+
+
+async def test_every_event_of_a_batch_has_the_moment_of_the_batch_and_so_has_what_follows() -> None:
+    async with testing.bench(Members, Threads) as b:
+        alice = await b.connect("alice")
+        await b.clock.advance(7)
+        await b.workspace().publish_all([public(), message(), message("m2", parent="m1")])
+        await alice.pending()
+        assert [frame["timestamp"] for frame in alice.frames[1:]] == ["2024-01-01T12:00:07.000Z"] * 4
+
+
 # --- Who gets it
 
 
@@ -381,6 +445,15 @@ async def test_an_audience_is_a_name_that_the_server_resolves(to: Any, hears: li
         }
         await b.workspace(node=nodes - 1).publish(Always(1), to=to)
         assert [name for name, client in clients.items() if await client.pending()] == hears
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_one_connection_can_be_told_alone(nodes: int) -> None:
+    async with bench(nodes=nodes) as b:
+        one, two, bob = await b.connect("alice"), await b.connect("alice", node=nodes - 1), await b.connect("bob")
+        await b.workspace().publish(Newest("a", 1), to=Connection(two.hello.connection_id))
+        await b.workspace().publish(Newest("a", 2), to=Connection("nobody's"))
+        assert await heard(one, two, bob) == [[], [Newest("a", 1)], []]
 
 
 @pytest.mark.parametrize("nodes", [1, 3])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import attrs
+import jwt
 import pytest
 
 from jackfield import (
@@ -23,13 +24,17 @@ from jackfield import (
     hookimpl,
     testing,
 )
-from jackfield.events import ChannelDeleted, MemberLeft
-from jackfield.testing import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Bench, Client, Closed, Profile
+from jackfield.events import ChannelDeleted, MemberJoined, MemberLeft, TypingIndicator
+from jackfield.testing import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Bench, Client, Closed, FakeClock, Profile
 from jackfield.testing._link import Gate
-from jackfield_auth import TokenAuth
+from jackfield.testing._transport import Transport
+from jackfield_auth import JWTAuth, TokenAuth
 from jackfield_members import Members
 from jackfield_presence import Presence
-from tests.plugins.chat import heard, message, private, public
+from jackfield_typing import Typing
+from tests.plugins.chat import heard, message, private, public, tables
+
+NOW = FakeClock().time()
 
 PROFILES = [UVICORN, HYPERCORN, ANYCORN, GRANIAN, DAPHNE]
 
@@ -180,6 +185,47 @@ async def test_a_token_reaches_no_log_line_no_repr_and_no_exception(
     assert not any("s3cret" in repr(record.args) + repr(record.exc_info) for record in caplog.records)
 
 
+async def test_a_token_by_which_a_host_looks_somebody_up_in_vain_is_not_in_the_log_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What a lookup raises is the key, and it comes with a traceback."""
+    users: dict[str, Principal] = {}
+
+    async def verify(token: str, workspace_id: str) -> Principal | None:
+        try:
+            return users[token]
+        except KeyError as error:
+            raise LookupError("no such user") from error
+
+    caplog.set_level(0)
+    async with testing.bench(TokenAuth(verify=verify), Members()) as b:
+        assert await outcome(await b.open(token="s3cret-token")) == ("INTERNAL_ERROR", 1013)
+    assert "s3cret" not in caplog.text
+    assert "LookupError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"workspace": "w\r\n\x1b[31mforged line"},
+        {"query": "token=alice%0d%0a%1b[31mforged line"},
+        {"query": "token=\r\n\x1b[31mforged line"},
+        {"token": "alice", "headers": [("origin", "http://evil\r\n\x1b[31mforged line")]},
+        {"token": "alice", "headers": [("x-forwarded-for", "1.2.3.4\r\n\x1b[31mforged line")]},
+        {"subprotocols": ["jackfield.v1", "bearer.alice\r\n\x1b[31mforged line"]},
+        {"token": "alice", "subprotocols": ["\r\n\x1b[31mforged line"]},
+    ],
+    ids=repr,
+)
+async def test_whoever_knocks_writes_no_line_of_his_own_into_a_log(
+    how: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    async with bench(settings=Settings(trusted_proxies=("192.0.2.1",))) as b:
+        await b.open(**how, client=("192.0.2.1", 1))
+    assert "forged" not in caplog.text
+
+
 # --- Who is not let in
 
 
@@ -221,6 +267,25 @@ async def test_the_host_says_who_may_enter(answer: object, expected: tuple[str, 
         assert await outcome(await b.open(token="alice")) == expected
 
 
+async def test_standalone_every_workspace_of_a_token_is_there() -> None:
+    """Nothing has been published in it, and nobody has been there before."""
+    secret = "a secret of at least thirty-two bytes"
+    claims = {"sub": "alice", "workspaces": ["acme", "a" * 128], "iat": NOW, "exp": NOW + 60}
+    token = jwt.encode(claims, secret)
+    async with testing.bench(partial(JWTAuth, secret), Members, Presence) as b:
+        for workspace in claims["workspaces"]:
+            await b.connect(token=token, workspace=workspace)
+        assert await outcome(await b.open(token=token, workspace="other")) == ("UNAUTHORIZED", 4502)
+
+
+async def test_one_connection_too_many_is_told_when_to_come_again() -> None:
+    async with bench(settings=Settings(connections_per_user=1)) as b:
+        await b.connect(token="alice")
+        client = await b.open(token="alice")
+        assert await outcome(client) == ("RATE_LIMITED", 4504)
+        assert client.frames[0]["data"].keys() == {"message", "code", "retry_after_ms"}
+
+
 @pytest.mark.parametrize("nodes", [1, 3])
 async def test_more_connections_of_one_user_than_allowed_are_refused_over_all_nodes(nodes: int) -> None:
     async with bench(nodes=nodes) as b:
@@ -260,6 +325,16 @@ async def test_the_connections_of_a_dead_node_do_not_count() -> None:
         await b.connect(token="alice")
         await b.connect(token="alice", node=2)
         assert await outcome(await b.open(token="alice", node=2)) == ("RATE_LIMITED", 4504)
+
+
+async def test_how_long_a_dead_node_is_waited_for_can_be_set() -> None:
+    async with bench(nodes=2, settings=Settings(connections_per_user=1, node_lease=4.5)) as b:
+        await b.connect(token="alice", node=1)
+        await b.nodes[1].crash()
+        await b.clock.advance(3)
+        assert await outcome(await b.open(token="alice")) == ("RATE_LIMITED", 4504)
+        await b.clock.advance(3)
+        await b.connect(token="alice")
 
 
 # --- Origin
@@ -377,9 +452,14 @@ async def test_a_second_that_one_must_wait_is_said_in_whole_seconds() -> None:
         ("10.0.0.1", ["203.0.113.9", "198.51.100.7"], "198.51.100.7"),
         ("10.0.0.1", ["198.51.100.7, 10.0.0.2"], "198.51.100.7"),
         ("10.0.0.1", ["10.0.0.2, 10.0.0.3"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.7:50123"], "198.51.100.7"),  # the next connection has another port
+        ("10.0.0.1", ["[2001:db8::7]:50123"], "2001:db8::7"),
+        ("10.0.0.1", ["198.51.100.7, 10.0.0.2:443"], "198.51.100.7"),
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["", " , "], "10.0.0.1"),
         ("fd00::1", ["2001:db8::7"], "2001:db8::7"),
+        ("10.0.0.1", ["198.51.100.7, unknown"], "unknown"),  # the word of our own proxy, whatever it is
+        ("unix:/run/chat.sock", ["198.51.100.7"], "unix:/run/chat.sock"),  # no address: nobody whom we trust
     ],
 )
 async def test_forwarding_headers_count_only_from_trusted_proxies(
@@ -393,6 +473,36 @@ async def test_forwarding_headers_count_only_from_trusted_proxies(
             assert (await b.open(token="alice", client=(peer, 1), headers=headers)).transport.ended == (peer == counted)
         else:
             await denied(await b.open(token="alice", client=(peer, 1), headers=headers), 429)
+
+
+@pytest.mark.parametrize("rate", [20, 7, 3, 1, 0.7, 0.3, 0.1, 1 / 49, 0.01])
+@pytest.mark.parametrize("after", [0, 0.01, 0.333, 1.1])
+async def test_who_waits_as_long_as_he_was_told_is_let_in(rate: float, after: float) -> None:
+    """A header has whole seconds; they are rounded up, and never to nothing."""
+    address = ("192.0.2.1", 1)
+    async with bench(settings=Settings(connects_per_address=rate, connections_per_user=1000)) as b:
+        while not (client := await b.open(token="alice", client=address)).transport.ended:
+            pass
+        await b.clock.advance(after / rate / 10)
+        client = await b.open(token="alice", client=address)
+        if client.transport.ended:
+            wait = int((await denied(client, 429))["retry-after"])
+            assert 1 <= wait <= 1 / rate + 1
+            await b.clock.advance(wait)
+            await b.connect(token="alice", client=address)
+
+
+async def test_addresses_that_have_been_silent_are_forgotten_and_those_that_knock_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jackfield._asgi.ADDRESSES", 8)
+    async with bench(settings=Settings(connects_per_address=1, connections_per_user=1000)) as b:
+        edge = b.app._router.routes[0].app  # type: ignore[attr-defined]
+        for n in range(50):
+            await b.connect(token="alice", client=(f"192.0.2.{n}", 1))
+            await b.clock.advance(0.2)
+            await denied(await b.open(token="alice", client=(f"192.0.2.{n}", 1)), 429)
+        assert len(edge._addresses._buckets) <= 8
 
 
 async def test_a_proxy_that_is_no_address_is_refused_at_once() -> None:
@@ -425,9 +535,79 @@ async def test_a_server_that_ends_is_503_with_retry_after(profile: Profile) -> N
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(b.nodes[0].stop)
             await slow.ending.wait()
-            headers = await denied(await b.open(token="bob", profile=profile), 503)
-            assert headers == ({"retry-after": "1"} if profile.denial else {})
+            client = await b.open(token="bob", profile=profile)
             slow.may_end.set()
+        assert await denied(client, 503) == ({"retry-after": "1"} if profile.denial else {})
+
+
+# --- Who has gone before he is answered
+
+
+@attrs.define(eq=False)
+class Porter:
+    """Takes his time at the door, then says what the token says."""
+
+    may_go_on: anyio.Event = attrs.field(factory=anyio.Event)
+    closed: int = 0
+    name: str = "porter"
+
+    @hookimpl
+    async def authenticate(self, handshake: Handshake) -> Principal | None:
+        await self.may_go_on.wait()
+        return await who(handshake.token or "", handshake.workspace_id)
+
+    @hookimpl
+    async def session_closed(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=["uvicorn", "hypercorn", "anycorn", "granian", "daphne"])
+@pytest.mark.parametrize("reject", ["close", "http"])
+@pytest.mark.parametrize("token", ["alice", "not-known", "alice@other"])
+async def test_who_has_gone_before_he_is_answered_leaves_nothing_behind(
+    token: str, reject: Literal["close", "http"], profile: Profile
+) -> None:
+    porter = Porter()
+    async with testing.bench(porter, Members(), Presence(grace=0), settings=Settings(reject=reject)) as b:
+        client = await b.open(token=token, profile=profile)
+        client.drop()
+        porter.may_go_on.set()
+        assert await said(client) == []
+        assert not b.app.node.sessions
+        assert await b.workspace().revoke("alice") == 0
+        assert await tables(b, "presence") == {}
+        if profile is UVICORN:  # it raised, and so nobody was there; where sends are silent, he was, and left
+            assert porter.closed == 0
+
+
+@pytest.mark.parametrize("profile", [UVICORN, DAPHNE], ids=["uvicorn", "daphne"])
+async def test_who_has_gone_before_he_is_denied_troubles_nobody(profile: Profile) -> None:
+    async with bench() as b:
+        transport = Transport(profile)
+        transport.ended = True
+        extensions: dict[str, Any] = {"websocket.http.response": {}} if profile.denial else {}
+        await b.app(scope("no id", extensions), transport.receive, transport.send)
+        assert transport.sent == []
+
+
+async def test_who_never_connects_is_not_answered() -> None:
+    async with bench() as b:
+        transport = Transport(UVICORN)
+        transport.disconnect()
+        transport._incoming.popleft()  # the connect
+        await b.app(scope("w", {}), transport.receive, transport.send)
+        assert (transport.sent, transport.faults) == ([], [])
+
+
+def scope(workspace: str, extensions: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "websocket",
+        "path": f"/ws/{workspace}",
+        "root_path": "",
+        "query_string": b"token=alice",
+        "headers": [],
+        "extensions": extensions,
+    }
 
 
 # --- When something of ours fails
@@ -473,6 +653,18 @@ async def test_a_hook_of_the_authentication_that_fails_or_hangs_is_1013(raised: 
         if raised == "hangs":
             assert await said(client) == []
             await b.clock.advance(5.1)
+        assert await outcome(client) == ("INTERNAL_ERROR", 1013)
+
+
+async def test_how_long_a_hook_may_take_can_be_set() -> None:
+    async def verify(token: str, workspace_id: str) -> Principal | None:
+        await anyio.sleep_forever()
+
+    async with testing.bench(TokenAuth(verify=verify), Members(), settings=Settings(hook_timeout=0.5)) as b:
+        client = await b.open(token="alice")
+        await b.clock.advance(0.4)
+        assert await said(client) == []
+        await b.clock.advance(0.2)
         assert await outcome(client) == ("INTERNAL_ERROR", 1013)
 
 
@@ -549,10 +741,109 @@ async def test_reject_http_answers_by_http(profile: Profile) -> None:
         await denied(await b.open(profile=profile, token="bob"), 503)
 
 
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Principal("alice", expires_at=NOW - 6), 401),
+        (Principal("alice", issued_at=NOW - 1), 403),
+        (Principal("not an id"), 401),
+        (Unauthorized(), 403),
+        (InvalidToken(expired=True), 401),
+        (RateLimited(), 429),
+        (RuntimeError(), 503),
+    ],
+    ids=repr,
+)
+async def test_reject_http_says_401_of_every_bad_token_and_403_of_every_closed_door(
+    answer: Principal | Exception, status: int
+) -> None:
+    async def verify(token: str, workspace_id: str) -> Principal | None:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with testing.bench(TokenAuth(verify=verify), Members(), settings=Settings(reject="http")) as b:
+        await b.workspace().revoke("alice")
+        for profile in (UVICORN, DAPHNE):
+            await denied(await b.open(token="x", profile=profile), status)
+
+
 async def test_connect_raises_what_a_client_would_be_told() -> None:
     async with bench(settings=Settings(reject="http")) as b:
         with pytest.raises(Closed, match="HTTP 401"):
             await b.connect(token="not-known")
+
+
+# --- The initial state
+
+
+async def test_hello_says_who_where_and_what_the_limits_are() -> None:
+    settings = Settings(heartbeat_interval=12.5, max_event_bytes=4096)
+    async with bench(settings=settings) as b:
+        one, two = await b.connect(token="alice"), await b.connect(token="alice")
+        for client in (one, two):
+            (hello,) = client.frames
+            assert list(hello) == ["type", "data", "workspace_id", "timestamp"]
+            assert (hello["type"], hello["workspace_id"]) == ("hello", "w")
+            assert hello["timestamp"] == "2024-01-01T12:00:00.000Z"
+            assert {**hello["data"], "connection_id": ""} == {
+                "connection_id": "",
+                "user_id": "alice",
+                "heartbeat_interval_ms": 12_500,
+                "limits": {"max_event_bytes": 4096},
+                "state": {},
+            }
+        assert one.hello.connection_id != two.hello.connection_id
+
+
+async def test_heartbeats_are_every_thirty_seconds_unless_said_otherwise() -> None:
+    async with bench() as b:
+        assert (await b.connect(token="alice")).hello.heartbeat_interval_ms == 30_000
+
+
+@attrs.define(eq=False)
+class Contributor:
+    name: str
+    says: Any
+
+    @hookimpl
+    async def initial_state(self, session: Session) -> object:
+        return self.says
+
+
+async def test_every_plugin_that_has_something_to_say_has_a_key_of_its_own() -> None:
+    plugins = [
+        Contributor("one", {"a": [1]}),
+        Contributor("two", None),
+        Contributor("three", []),
+        Contributor("four", 0),
+    ]
+    async with testing.bench(Auth(), Members(), *plugins, Presence()) as b:
+        alice = await b.connect(token="alice")
+        assert alice.frames[0]["data"]["state"] == {
+            "one": {"a": [1]},
+            "three": [],
+            "four": 0,
+            "presence": [{"user_id": "alice", "status": "online"}],
+        }
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_what_was_acknowledged_before_stands_in_hello_on_any_node(nodes: int) -> None:
+    """Its records have not come by there yet."""
+    async with testing.bench(Auth, Members, Typing, Presence, nodes=nodes) as b:
+        alice = await b.connect(token="alice")
+        await b.connect(token="carol", node=nodes - 1)  # its room is open there, and stands behind
+        gate = b.nodes[nodes - 1].link.gate = Gate({"feed"})
+        await b.workspace().publish_all([private(by="alice"), MemberJoined("c1", "bob")])
+        await alice.request(TypingIndicator("c1", True))
+        late = await b.connect(token="dave")
+        late.close()
+        bob = await b.connect(token="bob", node=nodes - 1)
+        assert bob.hello.state["typing"] == [{"channel_id": "c1", "user_id": "alice"}]
+        here = {user["user_id"] for user in bob.hello.state["presence"]}
+        assert here == {"alice", "bob", "carol", "dave"}
+        gate.open()
 
 
 # --- What is in effect

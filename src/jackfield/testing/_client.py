@@ -170,7 +170,8 @@ def _refused(data: Mapping[str, Any]) -> Refused:
         return RateLimited(data["retry_after_ms"] / 1000)
     if code == InvalidEvent.code:
         return InvalidEvent(data.get("detail"))
-    for kind in (Refused, *_kinds(Refused)):
+    kinds: list[type[Refused]] = [Refused, *_kinds(Refused)]
+    for kind in kinds:
         if vars(kind).get("code") == code:
             return kind()
     return InternalError()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -117,17 +117,13 @@ class _LinkFeed:
     def release(self, workspace: str) -> None:
         self._feed.release(workspace)
 
-    async def __aiter__(self) -> AsyncIterator[Arrived | Lost]:
-        feed = aiter(self._feed)
-        try:
-            async for news in feed:
+    async def __aiter__(self) -> AsyncGenerator[Arrived | Lost, None]:
+        async with aclosing(aiter(self._feed)) as everything:
+            async for news in everything:
                 await self._link._whole.wait()
                 if self._link.gate is not None:
                     await self._link.gate.pass_through("feed", news.workspace)
                 yield news
-        finally:
-            if isinstance(feed, AsyncGenerator):  # a cancelled wait would leave it to the garbage collector
-                await feed.aclose()
 
 
 CALLS = ("read", "commit", "records")
