@@ -86,4 +86,4 @@ async def test_who_calls_a_hook_itself_asks_nobody_and_is_told(name: str) -> Non
 
 @pytest.mark.parametrize("name", sorted(hookspecs.verbs))
 def test_its_docstring_shows_an_example(name: str) -> None:
-    assert "\n\n    Example: `" in (getattr(hookspecs, name).__doc__ or "")
+    assert "\n\nExample: `" in (inspect.getdoc(getattr(hookspecs, name)) or "")
