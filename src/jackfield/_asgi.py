@@ -42,12 +42,13 @@ Scope = Any
 
 
 class Refusal(NamedTuple):
-    """How a client is sent away: what it is told, its close code, and the status where HTTP says it."""
+    """How a client is sent away: what it is told, its close code, the status where HTTP says it, and when to come
+    back."""
 
     error: Refused | None
     code: CloseCode
     status: int
-    reason: str | None = None
+    retry_after_ms: int | None = None
 
 
 def refusal(error: Exception) -> Refusal:
@@ -60,12 +61,11 @@ def refusal(error: Exception) -> Refusal:
         case Revoked():
             return Refusal(error, CloseCode.REVOKED, 403)
         case RateLimited():
-            return Refusal(error, CloseCode.TOO_MANY, 429)
+            return Refusal(error, CloseCode.TOO_MANY, 429, error.retry_after_ms)
         case Refused():
             return Refusal(error, CloseCode.NO_ACCESS, 403)
         case _:
-            reason = f"retry_after_ms={random.randint(*OVERLOADED_FOR)}"  # jitter
-            return Refusal(None, CloseCode.OVERLOADED, 503, reason)
+            return Refusal(None, CloseCode.OVERLOADED, 503, random.randint(*OVERLOADED_FOR))  # jitter
 
 
 class Edge:
@@ -173,13 +173,18 @@ class Edge:
 
     async def _refuse(self, node: Node, scope: Scope, send: Send, refusal: Refusal) -> int:
         if node.settings.reject == "http":
-            await deny(scope, send, refusal.status, {})
+            wait = refusal.retry_after_ms
+            await deny(
+                scope, send, refusal.status, {} if wait is None else {"retry-after": str(math.ceil(wait / 1000))}
+            )
             return int(refusal.code)
         text = node.wire.error(refusal.error, None, node.clock.time())
+        # Who is refused with an error reads there when to come back.
+        reason = refusal.code.reason if refusal.error else f"retry_after_ms={refusal.retry_after_ms}"
         try:
             await send(_accept(scope))
             await send({"type": "websocket.send", "text": text})
-            await close(send, refusal.code, refusal.reason or refusal.code.reason)
+            await close(send, refusal.code, reason)
         except Exception:  # it has gone meanwhile
             logger.debug("a refusal could not be sent")
         return int(refusal.code)

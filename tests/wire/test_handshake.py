@@ -768,6 +768,16 @@ async def test_reject_http_says_401_of_every_bad_token_and_403_of_every_closed_d
             await denied(await b.open(token="x", profile=profile), status)
 
 
+@pytest.mark.parametrize(("answer", "least", "most"), [(RateLimited(2.1), 3, 3), (RuntimeError(), 1, 5)], ids=repr)
+async def test_reject_http_says_when_to_come_back(answer: Exception, least: int, most: int) -> None:
+    async def verify(token: str, workspace_id: str) -> Principal | None:
+        raise answer
+
+    async with testing.bench(TokenAuth(verify=verify), Members(), settings=Settings(reject="http")) as b:
+        headers = await denied(await b.open(token="x"), 429 if isinstance(answer, RateLimited) else 503)
+        assert least <= int(headers["retry-after"]) <= most
+
+
 async def test_connect_raises_what_a_client_would_be_told() -> None:
     async with bench(settings=Settings(reject="http")) as b:
         with pytest.raises(Closed, match="HTTP 401"):
