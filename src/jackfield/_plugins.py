@@ -5,6 +5,7 @@ pluggy keeps the hook table; what it would let pass in silence is refused here a
 
 from __future__ import annotations
 
+import inspect
 import re
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +42,8 @@ class _Manager(pluggy.PluginManager):
                 trylast=False,
                 specname=markers[0].hook,
             )
+        if not isinstance(inspect.getattr_static(type(plugin), name, None), FunctionType | staticmethod | classmethod):
+            return None  # before 1.6 pluggy reads what a property says
         return super().parse_hookimpl_opts(plugin, name)
 
 
