@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jackfield._workspace import Workspace
     from jackfield.engine import Engine, Key
 
-__all__ = ["LEASES", "SYSTEM", "Lapsed", "Lease"]
+__all__ = ["LEASES", "SYSTEM", "WRITERS", "Lapsed", "Lease"]
 
 logger = logging.getLogger("jackfield")
 

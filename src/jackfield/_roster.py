@@ -14,7 +14,7 @@ import attrs
 
 from jackfield._audience import Users
 from jackfield._commit import Commits, Decision, Post, Revocation, as_posts
-from jackfield._lease import Lapsed, Lease
+from jackfield._lease import WRITERS, Lapsed, Lease
 from jackfield._state import State, Transaction, savepoint
 from jackfield.errors import EngineError, EngineUnavailable, RateLimited, Revoked
 
@@ -155,6 +155,7 @@ class Roster:
 
         def deciding(node: str) -> Decision:
             async def decide(transaction: Transaction) -> Sequence[Post]:
+                await transaction.read_ahead(((WRITERS, node), (REVOKED, user_id), (ROSTER, user_id)))
                 await self.lease.check(transaction, node)
                 since = await transaction.get(REVOKED, user_id)
                 there = await transaction.get(ROSTER, user_id)
