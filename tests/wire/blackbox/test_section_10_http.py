@@ -428,7 +428,7 @@ def test_tokens_from_before_a_revocation_are_of_no_use_and_later_ones_are(room: 
         assert refusal(room, old) == ("UNAUTHORIZED", 4503)
     # a whole second is its beginning
     assert refusal(room, whole) == ("UNAUTHORIZED", 4503)
-    fresh = room.token("alice", iat=time.time() + 0.002)
+    fresh = room.token("alice", iat=time.time())
     peer = room.connect(f"?token={fresh}")
     assert peer.next()["type"] == "hello"
     assert room.connect(f"?token={bob}").next()["type"] == "hello"
@@ -461,7 +461,7 @@ def test_a_revocation_is_a_workspaces_own(room_with: Callable[..., Room]) -> Non
 
 def test_the_second_revocation_reaches_whoever_came_back(room: Room) -> None:
     revoke(room, "alice")
-    token = room.token("alice", iat=time.time() + 0.002)
+    token = room.token("alice", iat=time.time())
     peer = room.connect(f"?token={token}")
     assert peer.next()["type"] == "hello"
     assert revoke(room, "alice") == 1
