@@ -9,7 +9,7 @@ import inspect
 import re
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 import pluggy
@@ -119,6 +119,8 @@ class Plugins:
     def _seat(self, plugin: object) -> None:
         if isinstance(plugin, type):
             raise ConfigurationError(f"{plugin.__qualname__} is a class. Pass an object: {plugin.__qualname__}(…).")
+        if isinstance(plugin, ModuleType):
+            raise ConfigurationError(f"{plugin.__name__} is a module. Pass an object of a class that has the hooks.")
         name = getattr(plugin, "name", None)
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ConfigurationError(f'{_path(plugin)} has no name. Give it one: name: str = "polls" (a-z, 0-9, _).')

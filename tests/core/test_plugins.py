@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
+import jackfield_presence
 from jackfield import (
     ClientEvent,
     ConfigurationError,
@@ -441,6 +442,7 @@ HOOKIMPL = 'plugin "polls": session_opened looks like a hook and is not marked. 
     ("make", "said"),
     [
         (lambda: Presence, "Presence is a class. Pass an object: Presence(…)."),
+        (lambda: jackfield_presence, "jackfield_presence is a module. Pass an object of a class that has the hooks."),
         (
             Nameless,
             f'{__name__}.Nameless has no name. Give it one: name: str = "polls" (a-z, 0-9, _).',
