@@ -174,9 +174,8 @@ class Edge:
     async def _refuse(self, node: Node, scope: Scope, send: Send, refusal: Refusal) -> int:
         if node.settings.reject == "http":
             wait = refusal.retry_after_ms
-            await deny(
-                scope, send, refusal.status, {} if wait is None else {"retry-after": str(math.ceil(wait / 1000))}
-            )
+            headers = {} if wait is None else {"retry-after": str(math.ceil(wait / 1000))}
+            await deny(scope, send, refusal.status, headers)
             return int(refusal.code)
         text = node.wire.error(refusal.error, None, node.clock.time())
         # Who is refused with an error reads there when to come back.

@@ -5,7 +5,6 @@ pluggy keeps the hook table; what it would let pass in silence is refused here a
 
 from __future__ import annotations
 
-import inspect
 import re
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +16,7 @@ import pluggy
 from jackfield import hookspecs
 from jackfield._dispatch import Call
 from jackfield._registry import Registry
-from jackfield._wiring import Wiring, marks_of
+from jackfield._wiring import Wiring, function_of, marks_of
 from jackfield.errors import ConfigurationError
 from jackfield.events import ClientEvent, Event, ServerEvent
 from jackfield.hookspecs import PROJECT
@@ -42,7 +41,7 @@ class _Manager(pluggy.PluginManager):
                 trylast=False,
                 specname=markers[0].hook,
             )
-        if not isinstance(inspect.getattr_static(type(plugin), name, None), FunctionType | staticmethod | classmethod):
+        if function_of(plugin, name) is None:
             return None  # before 1.6 pluggy reads what a property says
         return super().parse_hookimpl_opts(plugin, name)
 

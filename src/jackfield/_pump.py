@@ -300,7 +300,7 @@ class Pump:
                         await write(message)
                     else:
                         await self._send_all(worker, line, frames)
-                    if line.gate != SENDING and line.gate == SENDING | WAITING:  # more came while it was in there
+                    if line.gate == SENDING | WAITING:  # more came while it was in there
                         await line.write_waiting()
                 except Exception:  # whatever a server raises for a socket that is gone
                     line.broken()

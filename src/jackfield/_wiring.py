@@ -17,7 +17,7 @@ from jackfield.errors import ConfigurationError
 from jackfield.events import ClientEvent, Event, ServerEvent
 from jackfield.hookspecs import MARK, PROJECT, Marker
 
-__all__ = ["Wiring", "marks_of"]
+__all__ = ["Wiring", "function_of", "marks_of"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -136,6 +136,13 @@ class Wiring:
         return f"nobody registers {type}. Add its plugin, or write @{marker.side}({event.__name__}, optional=True)."
 
 
+def function_of(plugin: object, attribute: str) -> FunctionType | None:
+    """The function behind a method, a static and a class method's, too; None for what is none, such as a property."""
+    found = inspect.getattr_static(type(plugin), attribute, None)
+    function = getattr(found, "__func__", found)
+    return function if isinstance(function, FunctionType) else None
+
+
 def marks_of(plugin: object, attribute: str) -> tuple[Marker, ...] | None:
     """What `@before` and `@on` have left on a method; None where there was neither."""
     return _marks(inspect.getattr_static(type(plugin), attribute, None))
@@ -148,8 +155,7 @@ def _marks(function: object) -> tuple[Marker, ...] | None:
 def _methods(plugin: object) -> list[tuple[str, Callable[..., Any]]]:
     found: list[tuple[str, Callable[..., Any]]] = []
     for attribute in dir(type(plugin)):
-        function = inspect.getattr_static(type(plugin), attribute)
-        function = getattr(function, "__func__", function)  # static and class methods
-        if isinstance(function, FunctionType) and not attribute.startswith("__"):
+        function = function_of(plugin, attribute)
+        if function is not None and not attribute.startswith("__"):
             found.append((attribute, function))
     return found
