@@ -85,7 +85,8 @@ class Server:
                 stdout=stdout,
                 stderr=stderr,
             )
-        self.http = httpx.Client(timeout=10, trust_env=False)
+        # Servers close an idle connection after five seconds, which is httpx's own bound: a request met the closing.
+        self.http = httpx.Client(timeout=10, trust_env=False, limits=httpx.Limits(keepalive_expiry=1))
         self.url = ""
         self.tokens: list[str] = []  # every one that a test has shown to this server
 
