@@ -1,4 +1,4 @@
-"""Every asynchronous test runs twice: under asyncio in debug mode, and under trio.
+"""Every asynchronous test runs twice: under asyncio in debug mode, and under trio. No test is timed.
 
 The fixture has the scope of the one in anyio that it replaces; a narrower one would trouble Hypothesis.
 """
@@ -6,6 +6,11 @@ The fixture has the scope of the one in anyio that it replaces; a narrower one w
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# By default an example that takes longer than 200 ms is a fault; on a busy machine any does.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 BACKENDS = [
     pytest.param(("asyncio", {"debug": True}), id="asyncio"),
