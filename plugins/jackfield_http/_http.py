@@ -59,6 +59,7 @@ class HTTP:
             Route(f"{workspace}/events", keyed(publish), methods=["POST"]),
             Route(f"{workspace}/presence", keyed(presence), methods=["GET"]),
             Route(f"{workspace}/users/{{user_id}}/connections", keyed(revoke), methods=["DELETE"]),
+            Route("/admin/drain", keyed(drain), methods=["POST"]),
             Route("/health/live", live),
             Route("/health/ready", ready),
         )
@@ -113,6 +114,11 @@ async def revoke(app: Jackfield, request: Request) -> Response:
     """End a user's connections everywhere."""
     closed = await app.workspace(request.path_params["workspace_id"]).revoke(request.path_params["user_id"])
     return JSONResponse({"closed": closed}, 202)
+
+
+async def drain(app: Jackfield, request: Request) -> Response:
+    """Send this node's clients elsewhere; the answer does not wait until they have gone."""
+    return JSONResponse({"connections": app.start_drain()}, 202)
 
 
 def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -15,6 +15,7 @@ from jackfield import (
     State,
     Transaction,
     UnknownAudience,
+    Users,
     Workspace,
     before,
     hookimpl,
@@ -112,8 +113,9 @@ class Members:
     async def delete(self, transaction: Transaction, event: ChannelDeleted) -> Verdict:
         if not await transaction.update(CHANNELS, event.id, lambda _: Standing()):
             return []
-        await transaction.update(PUBLIC, event.id, lambda _: False)
+        public = bool(await transaction.update(PUBLIC, event.id, lambda _: False))
         members = await transaction.all(IN.of(event.id))
+        transaction.seen_by = Everyone() if public else Users(*members)
         await transaction.read_ahead((OF.of(user_id), event.id) for user_id in members)
         for user_id in members:
             await self._leave(transaction, event.id, user_id)

@@ -19,6 +19,8 @@ PRESENCE = State("presence", str)
 """user → online or away; who is offline has none"""
 LINGER = State("presence.linger", bool)
 """users without a connection, until the grace is over"""
+RETURNED = State("presence.returned", bool)
+"""users who were away, and came back so; for another grace"""
 
 
 class PresenceSet(ClientEvent, type="presence"):
@@ -46,6 +48,7 @@ class Presence:
         factory=WeakKeyDictionary[Session, float], init=False, repr=False
     )
     _said: WeakSet[Session] = attrs.field(factory=WeakSet[Session], init=False, repr=False)
+    _still_away: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]], init=False, repr=False)
     _cancel: dict[Session, Callable[[], None]] = attrs.field(
         factory=dict[Session, Callable[[], None]], init=False, repr=False
     )
@@ -54,6 +57,10 @@ class Presence:
     def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:
         return (PresenceSet,) if self.client_status else ()
 
+    @hookimpl
+    def held_for(self) -> float:
+        return self.grace  # who is back by then, after a drain too, has never been away
+
     # --- decided with the roster
 
     @hookimpl
@@ -61,7 +68,9 @@ class Presence:
         self, transaction: Transaction, user_id: str, after: Attendance, cause: str
     ) -> Sequence[ServerEvent] | None:
         if after.connections:
-            await transaction.update(LINGER, user_id, lambda _: False)
+            lingered = (await transaction.update(LINGER, user_id, lambda _: False)).before
+            if cause == "opened" and await self._is_still_away(transaction, user_id, lingered):
+                return None
             return await self._become(transaction, user_id, "away" if after.idle == after.connections else "online")
         if cause == "revoked" or self.grace == 0:
             await transaction.update(LINGER, user_id, lambda _: False)
@@ -72,6 +81,17 @@ class Presence:
     @hookimpl
     async def cell_due(self, transaction: Transaction, state: str, key: str) -> Sequence[ServerEvent] | None:
         return await self._become(transaction, key, "offline") if state == LINGER.name else None
+
+    async def _is_still_away(self, transaction: Transaction, user_id: str, lingered: bool) -> bool:
+        """Whether a connection opens that came back by itself: of somebody who was away, within the grace. All that he
+        had come back then, one after the other, as after a drain; and nothing is sent."""
+        still = await transaction.get(PRESENCE, user_id) == "away" and (
+            lingered or await transaction.get(RETURNED, user_id)
+        )
+        if still and lingered:
+            await transaction.update(RETURNED, user_id, lambda _: True, due=self.grace)
+        (self._still_away.add if still else self._still_away.discard)((transaction.workspace.id, user_id))
+        return still
 
     @staticmethod
     async def _become(transaction: Transaction, user_id: str, status: Status) -> Sequence[ServerEvent] | None:
@@ -97,10 +117,13 @@ class Presence:
     async def session_opened(self, session: Session) -> None:
         self._active[session] = session.workspace.app.clock.monotonic()
         self._look_later(session, self.away_after)
+        if (session.workspace.id, session.user_id) in self._still_away:
+            await session.set_idle(True)  # until somebody does something on it
 
     @hookimpl
     async def session_closed(self, session: Session) -> None:
         self._active.pop(session, None)
+        self._still_away.discard((session.workspace.id, session.user_id))
         if (cancel := self._cancel.pop(session, None)) is not None:
             cancel()
 

@@ -9,6 +9,7 @@ from jackfield._app import Jackfield
 from jackfield._audience import ALL_CHANNELS, Audience, Channel, Connection, Everyone, Topic, Users
 from jackfield._clock import Clock
 from jackfield._commit import Post, Receipt
+from jackfield._congestion import Congestion
 from jackfield._handshake import Handshake, Principal, valid_id
 from jackfield._memory import MemoryEngine
 from jackfield._roster import Attendance
@@ -42,6 +43,7 @@ __all__ = [
     "Clock",
     "CloseCode",
     "ConfigurationError",
+    "Congestion",
     "Connection",
     "EngineUnavailable",
     "Everyone",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -26,8 +26,10 @@ from jackfield._workspace import Workspace
 from jackfield.engine import Engine, EngineError
 from jackfield.errors import ConfigurationError, Fault, InvalidEvent
 from jackfield.events import ID, ServerEvent
+from jackfield.serving import drain_on_signals
 
 if TYPE_CHECKING:
+    from jackfield._congestion import Congestion
     from jackfield._registry import Registry
 
 __all__ = ["Jackfield"]
@@ -99,7 +101,8 @@ class Jackfield:
         self._running = Node(self, self.engine, self.settings, self.clock, self.plugins)
         try:
             async with self._running.run():
-                yield
+                with drain_on_signals(self) if self.settings.drain_on_signals else nullcontext():
+                    yield
         except BaseExceptionGroup as group:
             # The task group inside makes a group of whatever ends it; the host wants the one line.
             raise _alone(group) from None
@@ -134,6 +137,11 @@ class Jackfield:
         """The living nodes of this application, as of the last look a few seconds ago."""
         return self.node.roster.lease.nodes
 
+    @property
+    def congestion(self) -> Congestion:
+        """How far this node's clients are behind with reading."""
+        return self.node.pump.lines.congestion
+
     async def ask(self, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask a hook of the verb *first*: `await app.ask(presence_of, workspace)`. None when no plugin answers."""
         if hookspecs.verbs.get(question.__name__) != "first":
@@ -152,10 +160,23 @@ class Jackfield:
         cancels it."""
         return self.node.timers.call_later(seconds, partial(function, *args))
 
+    async def drain(self) -> None:
+        """Send everybody elsewhere: no more connections from here on, and those that there are end with 4001, each with
+        a moment of its own at which to be back. Returns when they have ended, or `Settings.drain_timeout` is over.
+
+        Everything else goes on, and the lifespan still has to end; its end drains by itself where nobody did. Twice is
+        once: the second call waits for the first. Cancelling a call stops the waiting, not the drain.
+        """
+        await self._started().drain()
+
+    def start_drain(self) -> int:
+        """Begin what `drain` does, without waiting for it; how many connections there are still."""
+        return self._started().start_drain()
+
     async def ready(self) -> bool:
         """Whether it takes connections now: it runs, is not ending, and its engine answers."""
         node = self._running
-        if node is None or node.closing:
+        if node is None or node.draining is not None:
             return False
         try:
             with Deadline(node.timers, self.settings.hook_timeout):

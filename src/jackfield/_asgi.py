@@ -87,8 +87,11 @@ class Edge:
         try:
             try:
                 principal, handshake = await self._authenticate(node, scope)
+                if node.draining is not None:  # that began meanwhile
+                    await deny(scope, send, 503, {"retry-after": str(node.draining.retry_after())})
+                    return
                 workspace = node.app.workspace(handshake.workspace_id)
-                session = Session(node, workspace, principal, send)
+                session = Session(node, workspace, principal, send, handshake.resume)
                 node.entered(session)
 
                 async def channels() -> Collection[str]:
@@ -136,8 +139,8 @@ class Edge:
         settings = node.settings
         if not valid_id(scope["path_params"].get("workspace_id", "")):
             return 404, {}
-        if node.closing:
-            return 503, {"retry-after": "1"}
+        if node.draining is not None:
+            return 503, {"retry-after": str(node.draining.retry_after())}
         headers = Headers(scope=scope)
         if not origin_allowed(
             headers.getlist("origin"),

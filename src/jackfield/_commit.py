@@ -20,7 +20,7 @@ import attrs
 
 from jackfield._audience import Audience, Users, topics
 from jackfield._clock import Clock, Deadline, Timers
-from jackfield._log import REVOKED, Head, sight_of
+from jackfield._log import REVOKED, Head, Sight, sight_of
 from jackfield._state import Overlay, Transaction, savepoint
 from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable, Key
 from jackfield.errors import UnknownAudience
@@ -169,7 +169,7 @@ class _Settled(NamedTuple):
 
     event: ServerEvent
     audience: Audience
-    moves_sight: bool
+    sight: Sight | None
     own: bool = True
 
 
@@ -374,18 +374,18 @@ class Commits:
             return _Plan(id, None, False, None, False)
         now = self._clock.time()
         workspace_id = transaction.workspace.id
-        for event, audience, moves_sight, own in outcome:
+        for event, audience, sight, own in outcome:
             named = own and id not in taken
             if named:
                 taken[id] = len(drafted)
-            draft = self._draft(id if named else secrets.token_hex(12), event, audience, moves_sight, workspace_id, now)
+            draft = self._draft(id if named else secrets.token_hex(12), event, audience, sight, workspace_id, now)
             drafted.append(_Drafted(event, draft))
         number = taken[id]
         assert number is not None, "it has just been drafted"
         return _Plan(id, number, True, None, drafted[number].draft.lasting)
 
     def _draft(
-        self, id: str, event: ServerEvent, audience: Audience, moves_sight: bool, workspace_id: str, now: float
+        self, id: str, event: ServerEvent, audience: Audience, sight: Sight | None, workspace_id: str, now: float
     ) -> Draft:
         delivery = event.__event__.delivery
         if isinstance(event, Revocation):
@@ -396,7 +396,7 @@ class Commits:
             audience,
             delivery.kind,
             delivery.key_of(event) if delivery.kind == "latest" else (),
-            sight_of(event) if moves_sight else None,
+            sight,
         )
         text = self._wire.encode(event, workspace_id, now)
         return Draft(id, head.dump(), text.encode(), lasting=delivery.kind == "durable")
@@ -420,7 +420,7 @@ class Commits:
                 f"nobody says who sees {event.__event__.type}: publish it with to=, "
                 "or add a plugin that answers audience_of"
             )
-        transaction.audience, transaction.moves_sight = audience, True
+        transaction.audience, transaction.moves_sight, transaction.seen_by = audience, True, None
         spared = [*post.except_users]
         ahead: list[Post] = []
         behind: list[Post] = []
@@ -449,12 +449,12 @@ class Commits:
             raise ValueError(
                 f"{event.__event__.type} is durable, and a topic ends with its connections; make it latest(…)"
             )
-        moves_sight = transaction.moves_sight
+        sight = sight_of(event, transaction.seen_by) if transaction.moves_sight else None
         # Lasting ones first: a thread's numbers stand directly behind the reply, whatever the order of the plugins.
         behind.sort(key=lambda post: post.event.__event__.delivery.kind != "durable")
         return [
             *await self._follow(transaction, ahead, audience, depth),
-            _Settled(event, _without(audience, spared), moves_sight),
+            _Settled(event, _without(audience, spared), sight),
             *await self._follow(transaction, behind, audience, depth),
         ]
 

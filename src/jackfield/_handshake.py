@@ -46,6 +46,11 @@ class Handshake(HTTPConnection):
     token: str | None
     """From `?token=`, `Authorization: Bearer` or the subprotocol list; None where there is none."""
 
+    @property
+    def resume(self) -> str | None:
+        """The cursor that it comes back with, "" the first time; None for a client that keeps none."""
+        return self.query_params.get("resume")
+
     def __repr__(self) -> str:
         return f"<Handshake of {self.workspace_id}>"
 

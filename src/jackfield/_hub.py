@@ -10,44 +10,32 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NamedTuple, cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from jackfield._audience import Audience, resolve
-from jackfield._log import REVOKED, Head, Sight
-from jackfield._outbox import Frame
+from jackfield._backlog import TURN, Backlog, Stretch
+from jackfield._log import REVOKED, Entry, Head, Sight
 from jackfield._pump import Lane, Pump
 from jackfield.engine import Arrived, Engine, Feed, Lost, Record
 from jackfield.errors import CloseCode
 
 if TYPE_CHECKING:
+    from jackfield._cursor import Cursors
     from jackfield._line import Line
+    from jackfield._outbox import Frame
     from jackfield._session import Session
 
-__all__ = ["Entry", "Hub", "Room"]
+__all__ = ["Hub", "Room"]
 
 logger = logging.getLogger("jackfield")
 
 RECENT = 256
 """Records that a workspace keeps at hand for connections that read their way up."""
 
-TURN = 64
-"""Records that such a connection reads at a time."""
-
 _NOBODY: dict[Line, None] = {}
-
-
-class Entry(NamedTuple):
-    """A record, with its head read once for all who need it."""
-
-    record: Record
-    head: Head
-
-    def frame(self) -> Frame:
-        """As it goes out."""
-        head, record = self.head, self.record
-        return Frame(record.body.decode(), type=head.type, kind=head.kind, key=head.key, position=record.position)
 
 
 class Room:
@@ -57,8 +45,10 @@ class Room:
         self.id = workspace_id
         self.sessions: set[Session] = set()
         """All of them, those that still read their way up too."""
+        self.epoch = ""
         self.position = 0
         self.newest: tuple[int, str] = (0, "")
+        """The newest record here that lasts, and its id."""
         self.lane = Lane()
         self.recent: deque[Entry] = deque(maxlen=RECENT)
         self.opened = anyio.Event()
@@ -99,6 +89,15 @@ class Room:
         if audience != self._asked:
             self._asked, self._answer = audience, tuple(resolve(audience, self))
         return self._answer
+
+    def lasting(self, upto: int) -> tuple[int, str] | None:
+        """The newest record up to a position that lasts, and its id; None where it is not at hand."""
+        if self.newest[0] <= upto:
+            return self.newest
+        for record, _ in reversed(self.recent):
+            if record.lasting and record.position <= upto:
+                return record.position, record.id
+        return None
 
     # --- who stands in it
 
@@ -177,9 +176,13 @@ def _discard(index: dict[str, dict[Line, None]], key: str, line: Line) -> None:
 class Hub:
     """All rooms of a node."""
 
+    cursors: Cursors
+    """By the key that the nodes of an engine share; known when it is open."""
+
     def __init__(self, engine: Engine, pump: Pump) -> None:
         self.rooms: dict[str, Room] = {}
         self._engine = engine
+        self._backlog = Backlog(engine)
         self._pump = pump
         self._feed: Feed | None = None
 
@@ -213,7 +216,7 @@ class Hub:
                 room.opened.set()
                 raise
             room.position = room.lane.settled = snapshot.position
-            room.newest = (snapshot.lasting, snapshot.lasting_id)
+            room.epoch, room.newest = snapshot.epoch, (snapshot.lasting, snapshot.lasting_id)
             if self._feed is not None:
                 self._feed.want(workspace_id, room.position)
             room.opened.set()
@@ -235,6 +238,7 @@ class Hub:
             if self._feed is not None:
                 self._feed.release(room.id)
             self._pump.abandon(room.lane)
+            self._backlog.forget(room.id)
 
     # --- what happened
 
@@ -245,7 +249,7 @@ class Hub:
             return
         for record in records:
             if record.position > room.position:
-                self._dispatch(room, Entry(record, Head.load(record.head)))
+                self._dispatch(room, Entry.of(record))
 
     def _dispatch(self, room: Room, entry: Entry) -> None:
         record, head = entry
@@ -260,7 +264,7 @@ class Hub:
             self._revoke(room, head, record.position)
             self._pump.settle(room.lane, record.position)
         elif recipients := room.recipients(head.audience):
-            self._pump.put(room.lane, recipients, entry.frame())
+            self._pump.put(room.lane, recipients, self.frame(room, entry))
         else:
             self._pump.settle(room.lane, record.position)
         if sight is not None and not sight.gained:  # who goes is told still
@@ -280,7 +284,7 @@ class Hub:
         if room is None:
             return
         logger.warning("the log of workspace %s went back; its clients connect anew", room.id)
-        room.position, room.newest = news.position, (0, "")
+        room.epoch, room.position, room.newest = news.epoch, news.position, (0, "")
         room.recent.clear()
         for session in tuple(room.sessions):
             session.end(CloseCode.RESTART)
@@ -300,7 +304,12 @@ class Hub:
 
     # --- reading up
 
-    async def between(self, room: Room, after: int, upto: int) -> Sequence[Entry]:
+    def frame(self, room: Room, entry: Entry) -> Frame:
+        """A record as it goes out there."""
+        record = entry.record
+        return entry.frame(partial(self.cursors.mark, room.id, room.epoch, record.position, record.id))
+
+    async def between(self, room: Room, after: int, upto: int) -> Stretch:
         """At most a turn's records of (after, upto], from those at hand or else from the engine.
 
         Raises Trimmed when they are no longer kept.
@@ -311,6 +320,6 @@ class Hub:
             first = after + 1 - recent[0].record.position
             # Positions have no holes, so a place is a subtraction; where the node missed passing ones it is not.
             if recent[-1].record.position - recent[0].record.position == len(recent) - 1:
-                return [recent[n] for n in range(first, min(first + TURN, first + upto - after, len(recent)))]
-        records = await self._engine.records(room.id, after, upto, TURN)
-        return [Entry(record, Head.load(record.head)) for record in records]
+                entries = [recent[n] for n in range(first, min(first + TURN, first + upto - after, len(recent)))]
+                return Stretch(entries, entries[-1].record.position)
+        return await self._backlog.read(room.id, room.epoch, after, upto)

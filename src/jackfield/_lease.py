@@ -34,6 +34,11 @@ SYSTEM = "~jackfield"
 ENDED_FOR = 86_400.0
 """Seconds that it is remembered of an incarnation that it may not write: longer than a node can be paused."""
 
+UNUSED_FOR = 60.0
+"""Seconds without anybody there, after which a node gives a place back."""
+LEAVES = 20
+"""Places that it gives back at a time."""
+
 WRITERS: State[str] = State("roster.nodes", str)
 """incarnation → whether it may write here"""
 LEASES: State[str] = State("nodes", str)
@@ -77,6 +82,8 @@ class Lease:
         self._take_out = reap
         self._renamed = renamed
         self._places: set[str] = set()
+        self._unused: dict[str, float] = {}
+        self._leaving: dict[str, anyio.Event] = {}
         self._renewing = anyio.Lock()
         self._in_touch = clock.monotonic()
 
@@ -112,6 +119,7 @@ class Lease:
             logger.warning("this node was taken for dead; it goes on under a new name")
             self.incarnation = secrets.token_hex(8)
             self._places.clear()
+            self._unused.clear()
             self._renamed()
             await self._beat(new=True)
 
@@ -132,6 +140,8 @@ class Lease:
 
     async def take_place(self, node: str, workspace_id: str) -> None:
         """Announce a place before the first write there, so that a reaper finds every trace. Raises Lapsed."""
+        while (leaving := self._leaving.get(workspace_id)) is not None:
+            await leaving.wait()
         if workspace_id in self._places:
             return
 
@@ -151,6 +161,41 @@ class Lease:
         await self._commits.decide(self._workspace(workspace_id), begin)
         if node == self.incarnation:
             self._places.add(workspace_id)
+            self._unused.pop(workspace_id, None)
+
+    async def leave_unused(self, is_used: Callable[[str], bool]) -> None:
+        """Give back places in which nobody is any more: else no workspace would ever be forgotten while this node
+        lives."""
+        now = self._clock.monotonic()
+        for workspace_id in tuple(self._places):
+            if is_used(workspace_id):
+                self._unused.pop(workspace_id, None)
+            else:
+                self._unused.setdefault(workspace_id, now)
+        old = [workspace_id for workspace_id, since in self._unused.items() if since + UNUSED_FOR <= now]
+        for workspace_id in old[:LEAVES]:
+            if not is_used(workspace_id):
+                await self._leave(self.incarnation, workspace_id)
+
+    async def _leave(self, node: str, workspace_id: str) -> None:
+        async def end(transaction: Transaction) -> Sequence[Post]:
+            # Who has been reaped stays so.
+            await transaction.update(WRITERS, node, lambda state: "" if state == ALIVE else state)
+            return ()
+
+        async def forget(transaction: Transaction) -> Sequence[Post]:
+            await transaction.update(PLACES.of(node), workspace_id, lambda _: False)
+            return ()
+
+        self._places.discard(workspace_id)
+        self._leaving[workspace_id] = anyio.Event()
+        try:
+            await self._commits.decide(self._workspace(workspace_id), end)
+            await self._commits.decide(self._workspace(SYSTEM), forget)
+            # Where that fails it is tried again, as long as nobody comes; who comes takes it anew.
+            self._unused.pop(workspace_id, None)
+        finally:
+            self._leaving.pop(workspace_id).set()
 
     @staticmethod
     async def check(transaction: Transaction, node: str) -> None:

@@ -14,7 +14,6 @@ that lives while there is something in the outbox.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,14 +22,11 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
-    from jackfield._clock import Clock, Timer, Timers
+    from jackfield._congestion import Lines
     from jackfield._outbox import Frame, Outbox
 
-__all__ = ["AWAITED", "BEHIND", "GONE", "SENDING", "SLOW", "WAITING", "Line", "Lines", "Owner"]
+__all__ = ["AWAITED", "BEHIND", "GONE", "SENDING", "SLOW", "WAITING", "Line", "Owner"]
 
-logger = logging.getLogger("jackfield")
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SENDING = 1
@@ -64,77 +60,29 @@ class Owner(Protocol):
         """Its token has run out: `fall_behind`."""
 
 
-class Lines:
-    """What the lines of a node share: tasks to write in, and the watch over sends that get nowhere.
-
-    `write_timeout` is how many seconds one send may take.
-    """
-
-    def __init__(self, clock: Clock, timers: Timers, *, write_timeout: float) -> None:
-        self.clock = clock
-        self.watched: set[Line] = set()
-        """Those in a send that may never end."""
-        self.stuck: set[Line] = set()
-        """Those that are gone, with somebody still in their last send."""
-        self._timers = timers
-        self._write_timeout = write_timeout
-        self._checking: Timer | None = None
-        self._tasks: TaskGroup | None = None
-
-    def start(self, tasks: TaskGroup) -> None:
-        """Write in tasks of this group, until it is cancelled."""
-        self._tasks = tasks
-
-    def begin(self, run: Callable[[], Awaitable[None]], name: str) -> None:
-        """Begin a task. If it fails, that is in the log; it must not take the host's application with it."""
-
-        async def guarded() -> None:
-            try:
-                await run()
-            except Exception:
-                logger.exception("%s failed", name)
-
-        assert self._tasks is not None, "the pump has not been started"
-        self._tasks.start_soon(guarded, name=name)
-
-    def watch(self, line: Line) -> None:
-        """It begins a send."""
-        line.since = self.clock.monotonic()
-        self.watched.add(line)
-        if self._checking is None:
-            self._checking = self._timers.call_later(self._write_timeout, self._check)
-
-    def _check(self) -> None:
-        """Who has been in one send for too long?"""
-        now = self.clock.monotonic()
-        for line in [line for line in self.watched if now - line.since >= self._write_timeout]:
-            line.overrun()
-        self._checking = None
-        if self.watched:
-            left = min(line.since for line in self.watched) + self._write_timeout - now
-            self._checking = self._timers.call_later(max(left, self._write_timeout / 100), self._check)
-
-
 class Line:
     """One connection, as those see it who send.
 
     `position` is that of the last record that was handed to it, or that its session has read. What had been dispatched
     to it when it fell behind, from `handed` to `upto`, still comes into its outbox. `expires` is when its token does
     (wall clock, seconds). `waiting_sends` counts what a worker sends out of its outbox, so that standing still can be
-    told from getting on.
+    told from getting on. A client that keeps a cursor has a `tag`; `held` is the place of the last one it was sent.
     """
 
     __slots__ = (
+        "_counted",
         "_fast",
         "_free",
         "_lines",
         "expires",
         "gate",
         "handed",
+        "held",
         "outbox",
         "owner",
         "position",
         "since",
+        "tag",
         "upto",
         "waiting_sends",
         "write",
@@ -147,10 +95,13 @@ class Line:
         self.gate = BEHIND
         self.position = 0
         self.handed = self.upto = 0
+        self.tag: str | None = None
+        self.held: tuple[int, str] = (0, "")
         self.expires = math.inf if expires is None else expires
         self.waiting_sends = 0
         self.since = 0.0
         self._lines = lines
+        self._counted = 0
         self._fast = 0
         self._free: anyio.Event | None = None
 
@@ -162,7 +113,10 @@ class Line:
             return
         if not self.outbox.offer(frame):
             self.overrun()
-        elif len(self.outbox):
+            return
+        self._count()
+        self._lines.relieve()
+        if len(self.outbox):
             self.gate |= WAITING
             if not self.gate & (SENDING | BEHIND):
                 self._write_soon()
@@ -180,7 +134,7 @@ class Line:
         """As soon as nobody else does; returns when it is written, or nothing can be."""
         if await self._enter():
             try:
-                await self.write(frame.message)
+                await self.write(frame.message if self.tag is None else frame.to(self))
             except Exception:  # whatever a server raises for a socket that is gone
                 self.broken()
             finally:
@@ -209,6 +163,7 @@ class Line:
         """Nothing is ever written to it again."""
         self.gate |= GONE
         self.outbox.clear()
+        self._count()
         self._let_in()
 
     def broken(self) -> None:
@@ -221,8 +176,9 @@ class Line:
         """It does not read what it gets."""
         self._lines.watched.discard(self)
         if self.gate & SENDING:
-            self._lines.stuck.add(self)
+            self._lines.abandon(self)
         if not self.gate & GONE:
+            self._lines.overruns += 1
             self.close()
             self.owner.overrun()
 
@@ -252,6 +208,7 @@ class Line:
         """A worker had these in its hands, and did not get to them."""
         if not self.gate & GONE:
             self.outbox.put_back(rest)
+            self._count()
 
     async def write_waiting(self) -> None:
         """Holding the gate: write a few that came meanwhile. A send that raises is the caller's."""
@@ -259,7 +216,7 @@ class Line:
             if self.gate != SENDING | WAITING or (frame := self._next()) is None:
                 break
             self.waiting_sends += 1
-            await self.write(frame.message)
+            await self.write(frame.message if self.tag is None else frame.to(self))
 
     async def write_on(self, until: int = GONE | BEHIND) -> None:
         """Holding the gate: write what waits, however long it takes, and leave."""
@@ -268,7 +225,7 @@ class Line:
         try:
             while not self.gate & until and (frame := self._next()) is not None:
                 self._lines.watch(self)
-                await self.write(frame.message)
+                await self.write(frame.message if self.tag is None else frame.to(self))
                 self._fast = self._fast + 1 if clock.monotonic() - self.since < UNBLOCKED_WITHIN else 0
                 if self._fast == UNBLOCKED_AFTER:
                     self.gate &= ~SLOW
@@ -283,7 +240,7 @@ class Line:
     def release(self) -> None:
         """Leave the gate. Whoever leaves it with the outbox not empty leaves it to a writer."""
         self._lines.watched.discard(self)
-        self._lines.stuck.discard(self)
+        self._lines.stuck.pop(self, None)
         self.gate = self.gate & ~(SENDING | WAITING) | (WAITING if len(self.outbox) else 0)
         self._let_in()
         if self.gate & (WAITING | BEHIND | GONE) == WAITING:
@@ -320,4 +277,16 @@ class Line:
             if not self.gate & BEHIND:
                 self.owner.lapsed()
             return None
-        return self.outbox.take()
+        frame = self.outbox.take()
+        self._count()
+        return frame
+
+    def _count(self) -> None:
+        """Something came to the outbox, or went."""
+        lines, size = self._lines, self.outbox.size
+        lines.waiting_bytes += size - self._counted
+        self._counted = size
+        if size:
+            lines.loaded.add(self)
+        else:
+            lines.loaded.discard(self)

@@ -1,16 +1,21 @@
-"""What stands in the log: a record's head, and how it moves who sees which channel. Pure."""
+"""What stands in the log: a record, its head, and how it moves who sees which channel. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
 from jackfield._audience import Audience, dump, load
+from jackfield._outbox import Frame
 from jackfield.events import ChannelCreated, ChannelDeleted, MemberJoined, MemberLeft, ServerEvent
 
-__all__ = ["REVOKED", "Head", "Sight", "sight_of"]
+if TYPE_CHECKING:
+    from jackfield.engine import Record
+
+__all__ = ["REVOKED", "Entry", "Head", "Sight", "sight_of"]
 
 REVOKED = "revoked"
 """Type of the record that ends a user's connections; it is the core's own and never delivered."""
@@ -19,11 +24,19 @@ Kind = Literal["durable", "latest", "ephemeral", "control"]
 
 
 class Sight(NamedTuple):
-    """A record that moves who sees a channel: one user, or (None) everyone."""
+    """A record that moves who sees a channel: one user, or (None) everyone.
+
+    `seen_by` is of a channel's end: who saw it until then, where that is known.
+    """
 
     gained: bool
     channel_id: str
     user_id: str | None
+    seen_by: Audience | None = None
+
+    def moves(self, user_id: str) -> bool:
+        """Whether it is about this user, too."""
+        return self.user_id is None or self.user_id == user_id
 
 
 class Head(NamedTuple):
@@ -37,7 +50,10 @@ class Head(NamedTuple):
 
     def dump(self) -> bytes:
         """As it stands in the log."""
-        sight = None if self.sight is None else list(self.sight)
+        sight = None
+        if self.sight is not None:
+            gained, channel_id, user_id, seen_by = self.sight
+            sight = [gained, channel_id, user_id, None if seen_by is None else dump(seen_by)]
         return orjson.dumps([self.type, dump(self.audience), self.kind, self.key, sight])
 
     @classmethod
@@ -45,22 +61,49 @@ class Head(NamedTuple):
     def load(cls, text: bytes) -> Head:
         """The other way round; most of a channel's records have one and the same."""
         type, audience, kind, key, sight = orjson.loads(text)
-        return cls(type, load(audience), kind, _tuples(key), Sight(*sight) if sight else None)
+        if sight is not None:
+            gained, channel_id, user_id, seen_by = sight
+            sight = Sight(gained, channel_id, user_id, None if seen_by is None else load(seen_by))
+        return cls(type, load(audience), kind, _tuples(key), sight)
+
+
+class Entry(NamedTuple):
+    """A record, with its head read once for all who need it."""
+
+    record: Record
+    head: Head
+
+    @classmethod
+    def of(cls, record: Record) -> Entry:
+        return cls(record, Head.load(record.head))
+
+    def frame(self, mark: Callable[[], str] | None = None) -> Frame:
+        """As it goes out; `mark` makes its place in the log, for those who resume."""
+        head, record = self.head, self.record
+        return Frame(
+            record.body.decode(),
+            type=head.type,
+            kind=head.kind,
+            key=head.key,
+            position=record.position,
+            mark=mark if head.kind == "durable" else None,
+        )
 
 
 def _tuples(key: Any) -> tuple[object, ...]:
     return tuple(_tuples(part) if isinstance(part, list) else part for part in key)
 
 
-def sight_of(event: ServerEvent) -> Sight | None:
-    """Whether an event moves who sees its channel. A public channel is seen by everyone, any other by its members."""
+def sight_of(event: ServerEvent, seen_by: Audience | None = None) -> Sight | None:
+    """Whether an event moves who sees its channel. A public channel is seen by everyone, any other by its members; who
+    saw one that ends, somebody has to say."""
     match event:
         case ChannelCreated(id=id, type="public"):
             return Sight(True, id, None)
         case ChannelCreated(id=id, created_by=user_id):
             return Sight(True, id, user_id)
         case ChannelDeleted(id=id):
-            return Sight(False, id, None)
+            return Sight(False, id, None, seen_by)
         case MemberJoined(channel_id=id, user_id=user_id):
             return Sight(True, id, user_id)
         case MemberLeft(channel_id=id, user_id=user_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,12 +14,15 @@ import anyio
 
 from jackfield._clock import Clock, Deadline, Timers
 from jackfield._commit import Commits, Post, Posted, as_posts
+from jackfield._cursor import Cursors
 from jackfield._dispatch import Call, Dispatcher
+from jackfield._drain import PAUSE, Drain, plan
 from jackfield._hub import Hub
 from jackfield._lease import LEASES, SYSTEM
 from jackfield._pump import Pump
+from jackfield._resume import Resumes
 from jackfield._roster import Roster
-from jackfield._state import Transaction, falls_due, forget
+from jackfield._state import State, Transaction, falls_due, forget
 from jackfield._wire import Wire
 from jackfield.engine import Due, Engine, EngineError, History
 from jackfield.errors import CloseCode
@@ -41,6 +45,9 @@ RESTART_AFTER = 1.0
 LOOK_EVERY = 1.0
 DUE_AT_ONCE = 100
 
+CURSOR_KEY: State[str] = State("cursors", str)
+"""What cursors are sealed with"""
+
 
 class Node:
     """The parts, put together; each knows only those that it is given."""
@@ -51,7 +58,8 @@ class Node:
         self.settings = settings
         self.clock = clock
         self.sessions: set[Session] = set()
-        self.closing = False
+        self.draining: Drain | None = None
+        """How it takes its leave, from when that begins; nobody comes in any more."""
         self.timers = Timers(clock)
         self.dispatcher = Dispatcher(self.timers, settings.hook_timeout)
         self.wire = Wire(
@@ -59,8 +67,9 @@ class Node:
             max_bytes=settings.max_event_bytes,
             strict_error_codes=settings.strict_error_codes,
         )
-        self.pump = Pump(clock, self.timers, write_timeout=settings.write_timeout)
+        self.pump = Pump(clock, self.timers, write_timeout=settings.write_timeout, budget=settings.outbox_budget)
         self.hub = Hub(engine, self.pump)
+        self.resumes = Resumes(self.hub, limit=settings.replay_events)
         self.commits = Commits(
             engine,
             plugins,
@@ -100,7 +109,10 @@ class Node:
         self._tasks: TaskGroup | None = None
         self._next_look = math.inf
         self._looking: anyio.CancelScope | None = None
+        answers = [call.function() for call in plugins.calls("held_for")]
+        self._held = min((seconds for seconds in answers if seconds is not None), default=math.inf)
         self._left = anyio.Event()
+        self._drained = anyio.Event()
 
     def client_hooks(self, event: type[ClientEvent]) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
         """Who decides about a client's event, and who handles it."""
@@ -115,42 +127,93 @@ class Node:
         history = History(settings.history_events, settings.history_bytes, settings.history_age)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.engine.open(history, self.clock))
-            # Deadlines hold until everybody has gone, so the timers run outside of what they bound.
+            # Deadlines hold until everybody has gone, so the timers run outside of what they bound; and also where the
+            # host is cancelled, since its end is bounded by them.
             timing = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(timing.cancel_scope.cancel)
-            timing.start_soon(self._supervise, "timers", self.timers.run, name="jackfield timers")
+            ticking = anyio.CancelScope(shield=True)
+            stack.callback(ticking.cancel)
+            timing.start_soon(self._tick, ticking, name="jackfield timers")
             # The one task group of an application. It is entered and left by the task that holds the lifespan.
             tasks = self._tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
             self.pump.start(tasks)
             for name, service in (("feed", self.hub.run), ("due cells", self._look)):
                 tasks.start_soon(self._supervise, name, service, name=f"jackfield {name}")
+            self.hub.cursors = await self._cursors()
             await self.roster.start()
             tasks.start_soon(self._supervise, "roster", self.roster.run, name="jackfield roster")
             stack.push_async_callback(self._give_back)
             await self.dispatcher.wrap(stack, self._lifespan, self.app)
-            stack.push_async_callback(self.drain)
+            stack.push_async_callback(self._take_leave)
             yield
 
+    async def _tick(self, ticking: anyio.CancelScope) -> None:
+        with ticking:
+            await self._supervise("timers", self.timers.run)
+
+    # --- its end
+
+    def start_drain(self) -> int:
+        """Take no more connections from here on, and begin to end those that there are; how many are left of them.
+        Everything else goes on."""
+        if self.draining is None:
+            settings = self.settings
+            self.draining = plan(
+                len(self.sessions), rate=settings.drain_rate, held=self._held, timeout=settings.drain_timeout
+            )
+            self.start_soon(self._drain, self.draining)
+        return len(self.sessions)
+
     async def drain(self) -> None:
-        """Take no more connections, and end those that there are. Everything else goes on."""
-        self.closing = True
-        for session in tuple(self.sessions):
-            session.end(CloseCode.RESTART)
+        """The same, and wait until they have ended, or their time is over."""
+        self.start_drain()
+        await self._drained.wait()
+
+    async def _drain(self, drain: Drain) -> None:
+        sessions = tuple(self.sessions)
         try:
-            with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.drain_timeout):
+            # Whoever asked for it may be cancelled, and the host too: clients are told all the same.
+            with anyio.CancelScope(shield=True), Deadline(self.timers, drain.limit):
+                for start in range(0, len(sessions), drain.batch):
+                    if start:
+                        await self.clock.sleep(PAUSE)
+                    for session in sessions[start : start + drain.batch]:
+                        session.drain(f"retry_after_ms={drain.retry_after_ms()}")
                 while self.sessions:
                     self._left = anyio.Event()
                     await self._left.wait()
         except TimeoutError:
             logger.warning("%d connections did not end in time", len(self.sessions))
+            for session in tuple(self.sessions):  # whom it did not come to, too
+                session.end(CloseCode.DRAINING, f"retry_after_ms={drain.retry_after_ms()}")
+        finally:
+            self._drained.set()
+
+    async def _take_leave(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.drain()
 
     async def _give_back(self) -> None:
+        # Where a plugin did not start, nobody has come, and nothing has been drained.
+        within = self.settings.drain_timeout if self.draining is None else self.draining.reserve
         try:
-            with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.drain_timeout):
+            with anyio.CancelScope(shield=True), Deadline(self.timers, within):
                 await self.roster.stop()
         except (EngineError, TimeoutError) as error:
             logger.warning("this node's lease could not be given back: %s", str(error) or "it took too long")
+
+    async def _cursors(self) -> Cursors:
+        """By one key for all nodes of an engine, made by the first: a cursor serves on each of them."""
+        key, fresh = "", secrets.token_hex(32)
+
+        async def decide(transaction: Transaction) -> Sequence[Post]:
+            nonlocal key
+            key = (await transaction.update(CURSOR_KEY, "key", lambda held: held or fresh)).after
+            return ()
+
+        await self.commits.decide(self.app.workspace(SYSTEM), decide)
+        return Cursors(key)
 
     def entered(self, session: Session) -> None:
         """A connection is being served."""

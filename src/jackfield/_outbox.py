@@ -8,35 +8,67 @@ Ephemeral frames are refused from half the bound on, and go first when room is n
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any, Protocol
 
-__all__ = ["Frame", "Outbox"]
+__all__ = ["Frame", "Holder", "Message", "Outbox"]
+
+Message = MutableMapping[str, Any]
+
+
+class Holder(Protocol):
+    """A connection that keeps a cursor: `tag` is its own part of it, `held` the newest place that it has been sent."""
+
+    tag: str | None
+    held: tuple[int, str]
 
 
 class Frame:
-    """A finished message, shared by all who get it, with what an outbox needs to know of it."""
+    """A finished message, shared by all who get it, with what an outbox needs to know of it.
 
-    __slots__ = ("key", "kind", "message", "position", "size", "type")
+    `mark` makes the part of a cursor that its place in the log is; only a record that lasts has one.
+    """
+
+    __slots__ = ("_marked", "key", "kind", "mark", "message", "position", "size", "type")
 
     def __init__(
-        self, text: str, *, type: str, kind: str = "durable", key: tuple[object, ...] = (), position: int = 0
+        self,
+        text: str,
+        *,
+        type: str,
+        kind: str = "durable",
+        key: tuple[object, ...] = (),
+        position: int = 0,
+        mark: Callable[[], str] | None = None,
     ) -> None:
-        self.message: MutableMapping[str, Any] = {"type": "websocket.send", "text": text}
+        self.message: Message = {"type": "websocket.send", "text": text}
+        self.mark = mark
+        self._marked: tuple[str, tuple[int, str]] | None = None
         self.type = type
         self.kind = kind
         self.key = key
         self.position = position
         self.size = len(text) if text.isascii() else len(text.encode())
 
+    def to(self, holder: Holder) -> Message:
+        """The same for one that keeps a cursor: with its last key, made once and finished by the tag."""
+        if self.mark is None:
+            return self.message
+        if self._marked is None:
+            mark = self.mark()
+            self._marked = (f'{self.message["text"][:-1]},"cursor":"{mark}', (self.position, mark))
+        text, holder.held = self._marked
+        return {"type": "websocket.send", "text": f'{text}{holder.tag}"}}'}
+
 
 class Outbox:
-    """Frames that wait, oldest first; bounded by `max_events` and `max_bytes`."""
+    """Frames that wait, oldest first; bounded by `max_events` and `max_bytes`. `marked` counts those of the log."""
 
-    __slots__ = ("_frames", "_latest", "_max_bytes", "_max_events", "_next", "size")
+    __slots__ = ("_frames", "_latest", "_max_bytes", "_max_events", "_next", "marked", "size")
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.size = 0
+        self.marked = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._frames: OrderedDict[int, Frame] = OrderedDict()
@@ -85,7 +117,7 @@ class Outbox:
         """Nothing waits any more."""
         self._frames.clear()
         self._latest.clear()
-        self.size = 0
+        self.size = self.marked = 0
 
     def _over(self, frame: Frame, parts: int) -> bool:
         return len(self._frames) >= self._max_events // parts or self.size + frame.size > self._max_bytes // parts
@@ -99,12 +131,14 @@ class Outbox:
     def _put(self, number: int, frame: Frame) -> None:
         self._frames[number] = frame
         self.size += frame.size
+        self.marked += frame.mark is not None
         if frame.kind == "latest":
             self._latest[frame.key] = number
 
     def _remove(self, number: int) -> Frame:
         frame = self._frames.pop(number)
         self.size -= frame.size
+        self.marked -= frame.mark is not None
         if frame.kind == "latest":
             del self._latest[frame.key]
         return frame

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from jackfield._line import BEHIND, GONE, SENDING, WAITING, Line, Lines
+from jackfield._congestion import Lines
+from jackfield._line import BEHIND, GONE, SENDING, WAITING, Line
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -102,10 +103,10 @@ class Worker:
 
 
 class Pump:
-    """A node's. `write_timeout` is how many seconds a send may get nowhere."""
+    """A node's. `write_timeout` is how many seconds a send may get nowhere, `budget` how many bytes may wait."""
 
-    def __init__(self, clock: Clock, timers: Timers, *, write_timeout: float) -> None:
-        self.lines = Lines(clock, timers, write_timeout=write_timeout)
+    def __init__(self, clock: Clock, timers: Timers, *, write_timeout: float, budget: int) -> None:
+        self.lines = Lines(clock, timers, write_timeout=write_timeout, budget=budget)
         self._clock = clock
         self._timers = timers
         self._ready: deque[Lane] = deque()
@@ -285,7 +286,8 @@ class Pump:
         turn.workers += 1
         frames, first, last, now = turn.frames, turn.first, turn.last, turn.now
         worker.index = cost = len(frames)
-        message = frames[0].message if cost == 1 else None
+        single = frames[0] if cost == 1 else None
+        message = frames[0].message
         mine = 0
         for line in turn.recipients:
             if line.gate or line.position >= first or line.expires <= now:
@@ -296,8 +298,8 @@ class Pump:
                 worker.line = line
                 write = line.write
                 try:
-                    if message is not None:
-                        await write(message)
+                    if single is not None:
+                        await write(message if line.tag is None else single.to(line))
                     else:
                         await self._send_all(worker, line, frames)
                     if line.gate == SENDING | WAITING:  # more came while it was in there
@@ -325,7 +327,7 @@ class Pump:
         worker.index = 0
         for frame in frames:
             worker.index += 1
-            await line.write(frame.message)
+            await line.write(frame.message if line.tag is None else frame.to(line))
             if worker.lost:  # what is left waits already
                 break
             if line.gate & (GONE | BEHIND):

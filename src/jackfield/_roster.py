@@ -7,6 +7,7 @@ lease (`_lease`), so that nobody who is taken for dead comes back.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -83,6 +84,7 @@ class Roster:
         self._limit = limit
         self._token_lifetime = token_lifetime
         self._sessions: dict[tuple[str, str], dict[Session, None]] = {}
+        self._users: Counter[str] = Counter()
         self._owed: dict[tuple[str, str], _Debt] = {}
         self._stopped = False
 
@@ -91,7 +93,10 @@ class Roster:
     async def open(self, session: Session) -> None:
         """Write a connection in. Raises Revoked, RateLimited when the user has too many, or EngineUnavailable."""
         key = (session.workspace.id, session.user_id)
-        self._sessions.setdefault(key, {})[session] = None
+        if key not in self._sessions:
+            self._sessions[key] = {}
+            self._users[session.workspace.id] += 1
+        self._sessions[key][session] = None
         try:
             await self._write(key, "opened", session)
         except BaseException:
@@ -137,6 +142,9 @@ class Roster:
             sessions.pop(session, None)
             if not sessions:
                 del self._sessions[key]
+                self._users[key[0]] -= 1
+                if not self._users[key[0]]:
+                    del self._users[key[0]]
 
     async def _pay(self, key: tuple[str, str], cause: Cause) -> None:
         debt = self._owed[key] = _Debt(cause)
@@ -216,6 +224,7 @@ class Roster:
                 for key, debt in tuple(self._owed.items()):
                     if self._owed.get(key) is debt:
                         await self._pay(key, debt.cause)
+                await self.lease.leave_unused(self._is_used)
             except EngineError as error:
                 self.lease.out_of_touch()
                 logger.warning("the lease of this node could not be renewed: %s", error)
@@ -224,6 +233,10 @@ class Roster:
         """Give it back: whoever is still written in, is so no longer."""
         self._stopped = True
         await self.lease.stop()
+
+    def _is_used(self, workspace_id: str) -> bool:
+        """Whether this node has written there, or is about to."""
+        return workspace_id in self._users or any(owed == workspace_id for owed, _ in self._owed)
 
     def _owe_all(self) -> None:
         """What stood under the name that lapsed is to be written under the new one."""

@@ -10,31 +10,31 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING
 
 import anyio
 
-from jackfield._audience import AllChannels, includes
+from jackfield._catch_up import CatchUp
 from jackfield._clock import Deadline, Timer
 from jackfield._line import BEHIND, GONE, Line
-from jackfield._outbox import Frame, Outbox
+from jackfield._outbox import Frame, Holder, Message, Outbox
 from jackfield._roster import REVOKED
+from jackfield._view import View
 from jackfield._wire import PING, PONG, Incoming, Ref, Rejected
-from jackfield.engine import EngineError, Trimmed
+from jackfield.engine import EngineError
 from jackfield.errors import REASONS, CloseCode, InvalidEvent, InvalidToken, RateLimited, Refused, UnknownEvent
 from jackfield.events import Ack, Hello, Ping, ServerEvent
 
 if TYPE_CHECKING:
     from jackfield._handshake import Principal
-    from jackfield._hub import Entry, Room
+    from jackfield._hub import Room
     from jackfield._node import Node
     from jackfield._workspace import Workspace
 
-__all__ = ["Session", "close"]
+__all__ = ["Message", "Session", "close"]
 
 logger = logging.getLogger("jackfield")
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -45,6 +45,20 @@ EXCESS_FOR = 60.0
 EXCESS_GAP = 10.0
 
 _PONG = Frame(PONG, type="pong")
+
+
+class _Pong(Frame):
+    """For a client that keeps a cursor: where it stands is looked at when it is written, since what is in front of it
+    moves that on."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, text: str, session: Session) -> None:
+        super().__init__(text, type="pong")
+        self._session = session
+
+    def to(self, holder: Holder) -> Message:
+        return {**self.message, "text": f'{self.message["text"][:-1]},"cursor":"{self._session.up.cursor()}"}}'}
 
 
 class _End(Exception):
@@ -70,7 +84,6 @@ class Session:
 
     __slots__ = (
         "__weakref__",
-        "_catching_up",
         "_closed",
         "_closing",
         "_excess",
@@ -80,9 +93,7 @@ class Session:
         "_limited",
         "_node",
         "_pings",
-        "_room",
         "_scope",
-        "_stood_at",
         "_strikes",
         "_tokens_at",
         "channels",
@@ -94,10 +105,13 @@ class Session:
         "principal",
         "sees_all",
         "topics",
+        "up",
         "workspace",
     )
 
-    def __init__(self, node: Node, workspace: Workspace, principal: Principal, send: Send) -> None:
+    def __init__(
+        self, node: Node, workspace: Workspace, principal: Principal, send: Send, resume: str | None = None
+    ) -> None:
         settings = node.settings
         self.id = secrets.token_hex(12)
         """The connection's own id, `connection_id` in `hello`."""
@@ -114,11 +128,9 @@ class Session:
         self.topics: set[str] = set()
         outbox = Outbox(settings.outbox_events, settings.outbox_bytes)
         self.line = Line(node.pump.lines, self, send, outbox, principal.expires_at)
+        self.up = CatchUp(node, self, resume)
         self._node = node
-        self._room: Room | None = None
-        self._stood_at = math.inf
         self._scope = anyio.CancelScope()
-        self._catching_up = False
         self._closed = False
         self._closing: tuple[int, str, Refused | None] | None = None
         self._heard = node.clock.monotonic()
@@ -146,19 +158,7 @@ class Session:
     async def sees_now(self, channel_id: str) -> bool:
         """The same where the log ends: ask it before refusing, since what another node has acknowledged counts although
         its record has not come by here."""
-        room, node = self._room, self._node
-        if self.sees(channel_id) or room is None:
-            return self.sees(channel_id)
-        upto = (await node.engine.read(room.id)).position
-        position, sees = (self.line.position if self.line.gate & BEHIND else room.position), self.sees(channel_id)
-        while position < upto:
-            entries = await node.hub.between(room, position, upto)
-            for entry in entries:
-                sight = entry.head.sight
-                if sight is not None and sight.channel_id == channel_id and sight.user_id in (None, self.user_id):
-                    sees = sight.gained
-            position = entries[-1].record.position if entries else upto
-        return sees
+        return await self.up.sees_now(channel_id)
 
     def watches(self, topic: str) -> bool:
         """Whether it watches a topic."""
@@ -168,15 +168,15 @@ class Session:
         """Get what is published to `Topic(topic)`, until `unwatch` or the end of the connection."""
         if topic not in self.topics:
             self.topics.add(topic)
-            if self._room is not None:
-                self._room.watch(self, topic)
+            if self.up.room is not None:
+                self.up.room.watch(self, topic)
 
     def unwatch(self, topic: str) -> None:
         """Get it no longer."""
         if topic in self.topics:
             self.topics.discard(topic)
-            if self._room is not None:
-                self._room.unwatch(self, topic)
+            if self.up.room is not None:
+                self.up.room.unwatch(self, topic)
 
     async def send(self, event: ServerEvent) -> None:
         """Send it to this connection alone; it waits behind what is queued, and is not in the log."""
@@ -223,7 +223,7 @@ class Session:
 
     def stood_before(self, position: int) -> bool:
         """Whether it was in the roster and the room already when the record at `position` was written."""
-        return self._stood_at < position
+        return self.up.stood_at < position
 
     def gain(self, channel_id: str) -> None:
         """From here on it sees a channel."""
@@ -236,8 +236,8 @@ class Session:
     def broken(self) -> None:
         """Its socket is gone; the receive loop will hear of it."""
         self.line.close()
-        if self._room is not None:
-            self._room.unseat(self)
+        if self.up.room is not None:
+            self.up.room.unseat(self)
 
     def overrun(self) -> None:
         """It does not read what it gets."""
@@ -245,9 +245,10 @@ class Session:
 
     def lapsed(self) -> None:
         """Its token has run out: delivery stops, and a fresh one may come within the grace."""
-        if self.expired and self._room is not None and not self.line.gate & BEHIND:
-            self._room.unseat(self)
-            self.line.fall_behind(self._room.position)
+        room = self.up.room
+        if self.expired and room is not None and not self.line.gate & BEHIND:
+            room.unseat(self)
+            self.line.fall_behind(room.position)
         self._arm_expiry()  # for the grace; or anew, where the wall clock was set back
 
     def end(self, code: int, reason: str | None = None, error: Refused | None = None) -> None:
@@ -259,30 +260,35 @@ class Session:
         self.broken()
         self._scope.cancel()
 
+    def drain(self, reason: str) -> None:
+        """End it because this node ends. It gets nothing new from here on; but what has been dispatched to it still
+        goes out first, where that does not take long."""
+        room, line = self.up.room, self.line
+        if room is None or line.gate & (BEHIND | GONE) or (not line.gate and room.lane.settled == room.lane.newest):
+            self.end(CloseCode.DRAINING, reason)
+            return
+        room.unseat(self)
+        line.fall_behind(room.position)
+        self._node.start_soon(self._drain, room, reason)
+
+    async def _drain(self, room: Room, reason: str) -> None:
+        try:
+            with Deadline(self._node.timers, CLOSE_WITHIN):
+                await self._node.pump.settled(room.lane, self.line.upto)
+                await self.line.drain()
+        except TimeoutError:
+            pass
+        finally:
+            self.end(CloseCode.DRAINING, reason)
+
     # --- its life
 
     async def enter(self, channels: Callable[[], Awaitable[Collection[str]]]) -> None:
-        """Into the roster and the room, not yet live: a position, and what its user sees there.
+        """Into the roster and the room, not yet live; `leave` is owed in any case.
 
-        Raises Unauthorized, Revoked, RateLimited or EngineUnavailable; `leave` is owed in any case.
+        Raises Unauthorized, Revoked, RateLimited, TooManyResumes or EngineUnavailable.
         """
-        node = self._node
-        self._room = room = await node.hub.enter(self)
-        # The answer is at least as new as this position, and what happened behind it is folded in again: that is
-        # harmless.
-        asked_at = room.position
-        seen = await channels()
-        self.sees_all = isinstance(seen, AllChannels)
-        self.channels = set(seen)
-        await node.roster.open(self)
-        upto = (await node.engine.read(room.id)).position
-        self.line.position = asked_at
-        while self.line.position < upto:
-            entries = await node.hub.between(room, self.line.position, upto)
-            for entry in entries:
-                self._fold(entry)
-            self.line.position = entries[-1].record.position if entries else upto
-        self._stood_at = upto
+        await self.up.enter(channels)
 
     async def leave(self) -> None:
         """Out of everything. The part that others could see has no await in it."""
@@ -290,7 +296,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
         self.line.close()
-        room, self._room = self._room, None
+        room, self.up.room = self.up.room, None
         if room is not None:
             self._node.hub.leave(room, self)
         await self._node.roster.close(self)
@@ -315,7 +321,10 @@ class Session:
         self.opened = True
         await node.dispatcher.notify(node.session_opened, self)
         try:
-            state = dict(await node.dispatcher.collect(node.initial_state, self))
+            view = View(node.engine, self.workspace.id, self.line.position)
+            states, snapshot = await view.take(lambda: node.dispatcher.collect(node.initial_state, self))
+            if snapshot is not None:
+                await self.up.advance(snapshot)
         except Exception as error:
             logger.error("the initial state could not be made", exc_info=error)
             await self._answer(node.wire.error(None, None, node.clock.time()), "error")
@@ -325,70 +334,16 @@ class Session:
             user_id=self.user_id,
             heartbeat_interval_ms=round(node.settings.heartbeat_interval * 1000),
             limits={"max_event_bytes": node.settings.max_event_bytes},
-            state=state,
+            state=dict(states),
+            cursor=self.up.cursor(),
+            resume=self.up.outcome(),
         )
         text = node.wire.encode(hello, self.workspace.id, node.clock.time())
         await self.line.send(Frame(text, type="hello"))
         self._heard = node.clock.monotonic()
         self._heartbeat = node.timers.call_later(node.settings.heartbeat_timeout, self._listen_for_life)
         self._arm_expiry()
-        if not self._go_live():
-            self._read_up()
-
-    def _read_up(self) -> None:
-        """Catch up; not in its own task, which has to be in `receive`, nor in a hook, which has a deadline."""
-        if not self._catching_up:
-            self._catching_up = True
-            self._node.start_soon(self._catch_up)
-
-    async def _catch_up(self) -> None:
-        """Write what waits, read up to the end of the log, and go live there."""
-        line, room, node = self.line, self._room, self._node
-        try:
-            if room is None:  # it has gone meanwhile
-                return
-            await node.pump.settled(room.lane, line.upto)  # what had been dispatched to it waits in its outbox by then
-            await line.drain()
-            while not (line.gate & GONE or self.expired or self._go_live()):
-                entries = await node.hub.between(room, line.position, room.position)
-                for entry in entries:
-                    if not self.expired:
-                        await self._read(entry)
-                if not entries:  # the rest of them were passing, and are gone
-                    line.position = room.position
-        except Trimmed:
-            self.end(CloseCode.EXPIRED)
-        except EngineError as error:
-            logger.warning("a connection could not be caught up: %s", error)
-            self.end(CloseCode.OVERLOADED)
-        finally:
-            self._catching_up = False
-
-    def _go_live(self) -> bool:
-        """Where the log ends, with no await between the look and the flip. False: there is more of it."""
-        room = self._room
-        # It may be ahead of the dispatcher by what was committed a moment ago: that comes by, and passes it over.
-        if room is None or self.line.gate & GONE or self.expired or self.line.position < room.position:
-            return False
-        self.line.go_live()
-        room.seat(self)
-        return True
-
-    async def _read(self, entry: Entry) -> None:
-        """One record, as it would have come: who gains sight sees it, who loses sight sees it still."""
-        sight = entry.head.sight
-        if sight is not None and sight.gained:
-            self._fold(entry)
-        if entry.head.kind != "control" and includes(entry.head.audience, self):
-            await self.line.send(entry.frame())
-        if sight is not None and not sight.gained:
-            self._fold(entry)
-        self.line.position = entry.record.position
-
-    def _fold(self, entry: Entry) -> None:
-        sight = entry.head.sight
-        if sight is not None and sight.user_id in (None, self.user_id):
-            (self.gain if sight.gained else self.lose)(sight.channel_id)
+        self.up.begin()
 
     # --- receiving
 
@@ -455,7 +410,10 @@ class Session:
             await self._refuse(RateLimited((1 - tokens) / settings.ping_rate), ref)
             return
         self._pings = tokens - 1
-        frame = _PONG if ref is None else Frame(self._node.wire.pong(ref), type="pong")
+        if self.line.tag is not None:
+            frame: Frame = _Pong(self._node.wire.pong(ref), self)
+        else:
+            frame = _PONG if ref is None else Frame(self._node.wire.pong(ref), type="pong")
         await self.line.answer(frame)
 
     # --- answering
@@ -545,4 +503,4 @@ class Session:
         """Under a token that is good again."""
         self._arm_expiry()
         if not self.expired and self.line.gate & BEHIND:
-            self._read_up()
+            self.up.begin()

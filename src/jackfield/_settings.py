@@ -70,6 +70,8 @@ class Settings:
     """Events that wait for a slow connection; more close it 4002."""
     outbox_bytes: int = count(1_048_576)
     """The same in bytes."""
+    outbox_budget: int = count(268_435_456)
+    """Bytes that wait for all slow connections of a node together; with more, the fullest are closed 4002."""
     write_timeout: float = seconds(10.0)
     """How long a write may get nowhere; then the connection is closed 4002."""
     history_events: int = count(10_000)
@@ -86,6 +88,10 @@ class Settings:
     """Silence after which a node is taken for dead."""
     drain_timeout: float = seconds(8.0)
     """How long an orderly end may take."""
+    drain_rate: float = attrs.field(default=500.0, validator=_positive)
+    """Clients a second that the other nodes can take: a drain spreads its own over as long as that makes."""
+    drain_on_signals: bool = False
+    """Drain at SIGTERM and SIGINT, before the server hears of them: `jackfield.serving.drain_on_signals`."""
     revoked_for: float = seconds(2_592_000.0)
     """How long a revocation is remembered: as long as the longest token lives."""
     allowed_origins: tuple[str, ...] = attrs.field(default=(), validator=_origins)

@@ -191,6 +191,9 @@ class Transaction:
         """Who the event being decided is for, before the publisher's exceptions."""
         self.moves_sight = True
         """Set False for a `member.*` of a channel that everyone sees anyhow: then nobody gains or loses sight of it."""
+        self.seen_by: Audience | None = None
+        """Set it for a `channel.deleted` to who saw the channel until then. Those of them who come back later are told.
+        Where it stays None and nothing else shows it, who resumes across that event has to load afresh."""
         self._overlay = overlay
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from jackfield._commit import Post, Receipt, as_posts
+from jackfield._view import reader
 from jackfield.engine import Key
 
 if TYPE_CHECKING:
@@ -76,12 +77,13 @@ class Workspace:
     async def get(self, state: State[T], key: str) -> T:
         """What is remembered under a key."""
         cell = Key(state.name, key)
-        return state.load((await self.app.node.engine.read(self.id, (cell,))).cells[cell])
+        snapshot = await reader(self.app.node.engine, self.id).read(self.id, (cell,))
+        return state.load(snapshot.cells[cell])
 
     async def all(self, state: State[T]) -> Mapping[str, T]:
         """Every key that holds something, all at one instant."""
-        table = (await self.app.node.engine.read(self.id, tables=(state.name,))).tables[state.name]
-        return {key: state.load(value) for key, value in table.items()}
+        snapshot = await reader(self.app.node.engine, self.id).read(self.id, tables=(state.name,))
+        return {key: state.load(value) for key, value in snapshot.tables[state.name].items()}
 
     async def update(
         self,

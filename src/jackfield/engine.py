@@ -63,7 +63,7 @@ NOTHING: Mapping[Key, bytes | None] = MappingProxyType({})
 
 class Cell(NamedTuple):
     """A write. None deletes; `due` (wall clock, seconds) asks to be woken then; `fading` forgets it once the history
-    has passed this commit."""
+    has passed this commit: its records are let go, or it is too old."""
 
     key: Key
     value: bytes | None
@@ -173,7 +173,11 @@ class Due(NamedTuple):
 @attrs.frozen
 class History:
     """How much of a workspace's log is kept: the newest `events`, at most `bytes` of them, none older than `age`
-    seconds."""
+    seconds, whether anybody commits to it or not.
+
+    Passing records are kept a minute, and do not count. A workspace that holds no cell, no record and no id any more,
+    and that no feed wants, is forgotten a minute after its last use; it begins anew with another epoch.
+    """
 
     events: int = 10_000
     bytes: int = 64 * 1024 * 1024
@@ -184,7 +188,8 @@ class Feed(Protocol):
     """One a node: whatever happens in the wanted workspaces, each in order and without a hole."""
 
     def want(self, workspace: str, after: int) -> None:
-        """Give everything behind position `after`. Takes effect at once and never waits."""
+        """Give everything behind position `after`, which is Lost where the log does not hold that. Takes effect at
+        once and never waits."""
         ...
 
     def release(self, workspace: str) -> None:
@@ -231,7 +236,7 @@ class Engine(Protocol):
 
     async def due(self, limit: int) -> tuple[Sequence[Due], float | None]:
         """At most `limit` cells whose time has come (again at each call until they are rewritten), and when the next
-        one's will (wall clock, seconds)."""
+        one's will (wall clock, seconds). Every node asks each second: the time to give back what is too old."""
         ...
 
     def feed(self) -> AbstractAsyncContextManager[Feed]:

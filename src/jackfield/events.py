@@ -237,6 +237,10 @@ class Hello(ServerEvent, type="hello", delivery=ephemeral):
     heartbeat_interval_ms: int
     limits: Mapping[str, int]
     state: Mapping[str, JSON]
+    cursor: str | None = None
+    """For a client that asked by `?resume=`."""
+    resume: Mapping[str, JSON] | None = None
+    """What became of the cursor that it brought."""
 
 
 class Pong(ServerEvent, type="pong", delivery=ephemeral):

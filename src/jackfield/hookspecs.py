@@ -43,6 +43,7 @@ __all__ = [
     "before",
     "cell_due",
     "channels_of",
+    "held_for",
     "hookimpl",
     "initial_state",
     "lifespan",
@@ -168,6 +169,16 @@ def lifespan(app: Jackfield) -> AbstractAsyncContextManager[None]:
     in it, never a task group of one's own across its `yield`.
 
     Example: `app.start_soon(self.follow, app); yield`
+    """
+    raise NotImplementedError
+
+
+@_spec("collect")
+def held_for() -> float | None:
+    """For how many seconds it goes unnoticed that a user has no connection. A drain has every client back in half of
+    it, the least that anybody answers. None: it does not matter here.
+
+    Example: `return self.grace`
     """
     raise NotImplementedError
 

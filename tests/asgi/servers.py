@@ -47,6 +47,14 @@ COMMANDS = {
     "serve-asyncio": "jackfield.cli serve --host=127.0.0.1 --port=0 --engine=memory:// --loop=asyncio",
     "serve-trio": "jackfield.cli serve --host=127.0.0.1 --port=0 --engine=memory:// --loop=trio",
 }
+# Others that are started in one test only: one process, which hears the signal itself.
+ALONE = {
+    "uvicorn-asyncio-2": f"{UVICORN} --loop=asyncio --timeout-graceful-shutdown=2",
+    "uvicorn-uvloop-2": f"{UVICORN} --loop=uvloop --timeout-graceful-shutdown=2",
+    "uvicorn-listen": "drained uvicorn {port}",
+    "anycorn-alone": "drained anycorn {port}",
+    "hypercorn-alone": "hypercorn --bind=127.0.0.1:{port} --workers=0 --graceful-timeout=2 application:application",
+}
 
 T = TypeVar("T")
 
@@ -67,7 +75,7 @@ class Server:
         self.name = name
         self.stdout, self.stderr = directory / "stdout", directory / "stderr"
         self.port = 0 if name.startswith("serve-") else _free_port()
-        command = COMMANDS[name].format(port=self.port).split()
+        command = (COMMANDS | ALONE)[name].format(port=self.port).split()
         with self.stdout.open("wb") as stdout, self.stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],

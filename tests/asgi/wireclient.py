@@ -76,6 +76,10 @@ class Client:
         """The client's own port: its name in the kernel's tables."""
         return int(self._socket.getsockname()[1])
 
+    def release(self) -> socket.socket:
+        """The bare socket, for one who reads a great many of them by himself; nothing more is asked of this."""
+        return self._socket
+
     def send_json(self, event: object) -> None:
         self.send_text(json.dumps(event))
 

@@ -19,9 +19,10 @@ import httpx
 import jwt
 import pytest
 
-from jackfield import ConfigurationError, Settings
+from jackfield import ConfigurationError
 from jackfield.cli import main
-from jackfield.cli._servers import backend, listen, server
+from jackfield.cli._servers import backend, server
+from jackfield.serving import listen
 from wireclient import Client, connect
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def test_one_line_and_a_clean_end_with_open_connections(loop: str, signum: signa
         code, out, said = served.end(signum)
         assert code == 0
         assert time.monotonic() - began < 3
-        assert alice.until_closed()[1:] == (1012, "restart")
+        _, closed, reason = alice.until_closed()
+        assert closed == 4001
+        assert re.fullmatch(r"retry_after_ms=\d+", reason)
         assert out == ""
         assert "Traceback" not in said
         assert [line.split(" ", 2)[2] for line in said.splitlines()] == [
@@ -184,6 +187,17 @@ def test_a_client_that_does_not_read_delays_no_end(loop: str) -> None:
         began = time.monotonic()
         assert served.end()[0] == 0
         assert time.monotonic() - began < 6
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("loop", LOOPS)
+def test_on_a_unix_socket(loop: str, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with serving(f"--loop={loop}", f"--host=unix:{path}") as served:
+        assert served.line == f"unix:{path}\n"
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), trust_env=False) as http:
+            assert http.get("http://here/health/ready").status_code == 200
+        assert served.end()[0] == 0
 
 
 # --- In this process
@@ -347,7 +361,7 @@ def test_a_listener_on_ipv6_says_so() -> None:
     from jackfield.cli._serve import _url
 
     try:
-        listener = listen("::1", 0, Settings())
+        listener = listen("::1", 0)
     except ConfigurationError:
         pytest.skip("no IPv6 here")
     with listener:
@@ -356,7 +370,7 @@ def test_a_listener_on_ipv6_says_so() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
 def test_connections_inherit_an_end_for_who_does_not_read() -> None:
-    with listen("127.0.0.1", 0, Settings(write_timeout=3)) as listener:
+    with listen("127.0.0.1", 0, write_timeout=3) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
         client = socket.create_connection(listener.getsockname())
         listener.setblocking(True)

@@ -148,13 +148,13 @@ def late(readers: Collection[Reader], text: str) -> int:
 
 
 @asynccontextmanager
-async def pumping(*, write_timeout: float = 10.0) -> AsyncIterator[Rig]:
+async def pumping(*, write_timeout: float = 10.0, budget: int = 1 << 30) -> AsyncIterator[Rig]:
     """Enter and leave it in the body of a test."""
     clock = FakeClock()
     timers = Timers(clock)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        pump = Pump(clock, timers, write_timeout=write_timeout)
+        pump = Pump(clock, timers, write_timeout=write_timeout, budget=budget)
         pump.start(tasks)
         tasks.start_soon(timers.run)
         rig = Rig(pump, clock, tasks)

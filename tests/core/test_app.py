@@ -445,8 +445,8 @@ async def test_it_is_ready_from_its_start_to_its_end_while_its_engine_answers() 
             await b.clock.advance(0.2)
             assert answers == [False]
         engine.slow = None
-        b.app.node.closing = True
+        assert await b.app.ready()
+        await b.app.drain()
         assert not await b.app.ready()
-        b.app.node.closing = False
         await node.stop()
         assert not await b.app.ready()

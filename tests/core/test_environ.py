@@ -127,10 +127,10 @@ def build(environ: Mapping[str, str], *plugins: str) -> dict[str, Any]:
             {"JACKFIELD_HOOK_TIMEOUT": 'a"b\nc\x1b[31m'},
             'JACKFIELD_HOOK_TIMEOUT="a\\"b\\nc\\u001b[31m" is not a number of seconds (Settings.hook_timeout).',
         ),
-        ({"JACKFIELD_ENGINE": "memory"}, "JACKFIELD_ENGINE is no URL. There are: memory://."),
+        ({"JACKFIELD_ENGINE": "memory"}, "JACKFIELD_ENGINE is no URL. There are: memory://, sqlite://."),
         (
             {"JACKFIELD_ENGINE": "carrier+pigeon://x"},
-            "JACKFIELD_ENGINE: no engine for carrier+pigeon://. There are: memory://.",
+            "JACKFIELD_ENGINE: no engine for carrier+pigeon://. There are: memory://, sqlite://.",
         ),
     ],
 )

@@ -80,7 +80,7 @@ async def test_who_calls_a_hook_itself_asks_nobody_and_is_told(name: str) -> Non
     function = getattr(hookspecs, name)
     with pytest.raises(NotImplementedError):
         await function(*inspect.signature(function).parameters)
-    starting = name in {"register_events", "register_routes", "lifespan"}
+    starting = name in {"register_events", "register_routes", "lifespan", "held_for"}
     assert inspect.iscoroutinefunction(function) is not starting
 
 

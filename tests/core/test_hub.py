@@ -25,7 +25,9 @@ from jackfield import (
     Users,
     hookimpl,
 )
-from jackfield._hub import RECENT, TURN, Hub, Room
+from jackfield._backlog import TURN
+from jackfield._cursor import Cursors
+from jackfield._hub import RECENT, Hub, Room
 from jackfield._log import REVOKED, Head, Sight
 from jackfield.engine import Commit, Draft, Feed, History, Lost, Record, Rewound, Snapshot
 from jackfield.testing import FakeClock, bench, settle
@@ -156,6 +158,7 @@ class Desk:
 async def desk(*, run: bool = True) -> AsyncGenerator[Desk, None]:
     engine, outlet = Faulty(), Outlet()
     hub = Hub(engine, outlet)  # type: ignore[arg-type]
+    hub.cursors = Cursors("00" * 32)
     async with engine.open(History(), FakeClock()), anyio.create_task_group() as tasks:
         if run:
             tasks.start_soon(hub.run)
@@ -525,7 +528,7 @@ async def test_what_follows_the_fan_out_waits_for_it_where_somebody_is() -> None
 
 
 async def texts(d: Desk, room: Room, after: int, upto: int) -> list[str]:
-    return [str(entry.frame().message["text"]) for entry in await d.hub.between(room, after, upto)]
+    return [str(entry.frame().message["text"]) for entry in (await d.hub.between(room, after, upto)).entries]
 
 
 async def test_what_is_at_hand_is_not_asked_for() -> None:
@@ -556,7 +559,7 @@ async def test_the_rest_is_asked_of_the_engine_a_turn_at_a_time() -> None:
         assert await texts(d, room, 1, 2) == ["2"]  # no longer at hand
         assert await texts(d, room, 3, 4) == ["4"]
         assert await texts(d, room, room.position, room.position + 1) == []  # the log may be ahead
-        assert d.engine.asked == [(0, 1, TURN), (1, 2, TURN), (259, 260, TURN)]
+        assert d.engine.asked == [(0, 1, TURN), (0, 2, TURN), (256, 260, TURN)]
 
 
 async def test_where_the_node_missed_passing_ones_places_cannot_be_counted() -> None:

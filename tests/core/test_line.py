@@ -442,7 +442,7 @@ async def test_after_ten_seconds_in_one_send_it_is_over_once() -> None:
         assert alice.told == []
         await rig.clock.advance(0.2)
         assert alice.told == ["overrun"]
-        assert rig.pump.lines.stuck == {alice.line}
+        assert [*rig.pump.lines.stuck] == [alice.line]
         rig.publish([alice, bob], "2")
         await rig.clock.advance(60)
         assert (alice.told, alice.got, bob.got) == (["overrun"], [], ["1", "2"])
@@ -454,7 +454,7 @@ async def test_a_send_that_comes_back_after_all_is_stuck_no_longer() -> None:
         alice.stall()
         rig.publish([alice], "1", "2")
         await rig.clock.advance(11)
-        assert rig.pump.lines.stuck == {alice.line}
+        assert [*rig.pump.lines.stuck] == [alice.line]
         alice.read_on()
         await settle()
         assert not rig.pump.lines.stuck
@@ -502,7 +502,7 @@ async def test_a_stuck_send_of_a_connection_that_has_ended_is_counted_and_nobody
         await rig.clock.advance(5 * MS)
         alice.line.close()
         await rig.clock.advance(11)
-        assert (alice.told, rig.pump.lines.stuck) == ([], {alice.line})
+        assert (alice.told, [*rig.pump.lines.stuck]) == ([], [alice.line])
 
 
 # --- outboxes that are too small
@@ -582,3 +582,74 @@ async def test_a_worker_stops_where_the_line_falls_behind_that_it_writes_the_res
         alice.takes = 0
         await alice.line.drain()
         assert alice.got == numbers(5)
+
+
+# --- all lines of a node together
+
+
+async def test_where_too_much_waits_on_all_lines_together_the_fullest_go() -> None:
+    async with pumping(budget=1_000) as rig:
+        some, more, most = readers = rig.readers(3)
+        for reader in readers:
+            reader.stall()
+        rig.publish(readers, "in the send that stalls")
+        await rig.clock.advance(5 * MS)
+        for reader, number in ((some, 1), (more, 3), (most, 5)):
+            rig.publish([reader], *["x" * 100] * number)
+        await settle()
+        assert rig.pump.lines.congestion[:3] == (3, 900, 0)
+        rig.publish([some], "y" * 100)
+        await settle()
+        assert [reader.told for reader in readers] == [[], [], []]  # as much as may wait
+        rig.publish([some], "y")
+        await settle()
+        assert [reader.told for reader in readers] == [[], [], ["overrun"]]
+        assert rig.pump.lines.congestion[:3] == (2, 501, 1)
+        rig.publish([some], "z" * 600)  # it is now the fullest itself
+        await settle()
+        assert [reader.told for reader in readers] == [["overrun"], [], ["overrun"]]
+        assert rig.pump.lines.congestion[:3] == (1, 300, 2)
+        more.read_on()
+        await settle()
+        assert more.got == ["in the send that stalls", *["x" * 100] * 3]
+        assert rig.pump.lines.congestion[:3] == (0, 0, 2)
+
+
+async def test_what_waits_is_counted_as_it_comes_goes_is_put_back_and_is_given_up() -> None:
+    async with pumping() as rig:
+        alice = rig.reader()
+        lines, line = rig.pump.lines, alice.line
+        line.fall_behind(0)
+        line.offer(answer("1234"))
+        assert lines.congestion == (1, 4, 0, 0)
+        line.put_back([answer("12")])
+        assert lines.congestion == (1, 6, 0, 0)
+        await line.drain()
+        assert (alice.got, lines.congestion) == (["12", "1234"], (0, 0, 0, 0))
+        line.offer(answer("1"))
+        line.close()
+        assert lines.congestion == (0, 0, 0, 0)
+
+
+async def test_a_server_that_lets_go_of_no_socket_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    async with pumping() as rig:
+        alice, bob, carol = readers = rig.readers(3)
+        for reader in readers:
+            reader.stall()
+        rig.publish(readers, "1")
+        await rig.clock.advance(11)
+        assert rig.pump.lines.congestion == (0, 0, 3, 3)
+        carol.read_on()  # her server ends the send
+        await rig.clock.advance(29)
+        assert caplog.messages == []
+        await rig.clock.advance(1)
+        message = (
+            "the server keeps the sockets of 2 connections that were closed because nobody reads there; "
+            "jackfield.serving.listen() makes sockets that end by themselves"
+        )
+        assert caplog.messages == [message]
+        alice.read_on()
+        bob.read_on()
+        await rig.clock.advance(120)
+        assert caplog.messages == [message]
+        assert rig.pump.lines.congestion == (0, 0, 3, 0)

@@ -37,7 +37,7 @@ heads = st.builds(
     audience=audiences,
     kind=st.sampled_from(["durable", "latest", "ephemeral", "control"]),
     key=st.lists(keys, max_size=3).map(tuple),
-    sight=st.none() | st.builds(Sight, st.booleans(), texts, st.none() | texts),
+    sight=st.none() | st.builds(Sight, st.booleans(), texts, st.none() | texts, st.none() | audiences),
 )
 
 
@@ -70,13 +70,18 @@ def test_two_heads_differ_in_the_log_where_they_differ(one: Head, other: Head) -
         ),
         pytest.param(
             Head("member.left", Channel("c1"), "durable", (), Sight(False, "c1", "alice")),
-            b'["member.left",["channel","c1"],"durable",[],[false,"c1","alice"]]',
+            b'["member.left",["channel","c1"],"durable",[],[false,"c1","alice",null]]',
             id="a member who left",
         ),
         pytest.param(
             Head("channel.created", Everyone(), "durable", (), Sight(True, "c1", None)),
-            b'["channel.created",["everyone"],"durable",[],[true,"c1",null]]',
+            b'["channel.created",["everyone"],"durable",[],[true,"c1",null,null]]',
             id="a public channel",
+        ),
+        pytest.param(
+            Head("channel.deleted", Channel("c1"), "durable", (), Sight(False, "c1", None, Users("alice"))),
+            b'["channel.deleted",["channel","c1"],"durable",[],[false,"c1",null,["users","alice"]]]',
+            id="the end of a private channel",
         ),
         pytest.param(
             Head(REVOKED, Users("alice"), "control"),

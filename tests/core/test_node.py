@@ -433,8 +433,8 @@ async def test_it_ends_in_order_connections_plugins_lease_engine() -> None:
         "engine opened",
         "a in, 1 alive",
         "b in, 1 alive",
-        "a alice 1012",
-        "b alice 1012",
+        "a alice 4001",
+        "b alice 4001",
         "b out, 1 alive",
         "a out, 1 alive",
         "engine closed, 0 alive",
@@ -472,7 +472,7 @@ async def test_an_end_takes_no_longer_than_its_connections() -> None:
         alice = await b.connect("alice")
         before = b.clock.monotonic()
         await b.nodes[0].stop()
-        assert (await alice.closed()).code == 1012
+        assert (await alice.closed()).code == 4001
         assert b.clock.monotonic() == before
 
 

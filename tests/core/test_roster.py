@@ -456,7 +456,7 @@ async def test_a_node_that_stops_leaves_nothing_behind() -> None:
         await b.connect("alice", workspace="other")
         gone = incarnation(b.nodes[0])
         await b.nodes[0].stop()
-        assert (await alice.closed()).code == 1012
+        assert (await alice.closed()).code == 4001
         assert await moved(b) == [(0, 1, "opened"), (1, 0, "closed")]
         assert await traces(b, gone, "w", "other") == []
         await b.clock.advance(DEAD)
@@ -590,3 +590,91 @@ async def test_no_incarnation_that_is_gone_may_write(monkeypatch: pytest.MonkeyP
         assert cell is not None
         await b.clock.advance(101)
         assert (await b.engine.read("w", tables=(WRITERS.name,))).tables[WRITERS.name] == {}
+
+
+# --- places that nobody uses any more
+
+
+async def writers(b: Bench, workspace: str = "w") -> dict[str, bytes]:
+    return dict((await b.engine.read(workspace, tables=(WRITERS.name,))).tables[WRITERS.name])
+
+
+async def places(b: Bench, node: int = 0) -> set[str]:
+    table = PLACES.of(b.nodes[node].app.node.roster.lease.incarnation).name
+    return set((await b.engine.read(SYSTEM, tables=(table,))).tables[table])
+
+
+async def test_a_place_that_nobody_uses_is_given_back_and_the_workspace_with_it() -> None:
+    async with bench(settings=PATIENT) as b:
+        first, _ = await b.connect("alice"), await b.connect("alice", workspace="other")
+        await b.clock.advance(100)
+        assert await places(b) == {"w", "other"}
+        first.close()
+        await settle()
+        await b.clock.advance(50)
+        assert await places(b) == {"w", "other"}
+        await b.clock.advance(25)
+        assert await places(b) == {"other"}
+        assert await writers(b) == {}
+        assert len(await writers(b, "other")) == 1
+        await b.clock.advance(130)
+        assert b.engine._logs.keys() == {SYSTEM, "other"}  # type: ignore[attr-defined]
+        node = b.app.node.roster.lease.incarnation
+        await b.connect("alice")
+        assert await there(b) == {node: (1, 0)}
+        assert await places(b) == {"w", "other"}
+
+
+async def test_a_place_that_is_used_again_stays() -> None:
+    async with bench(settings=PATIENT) as b:
+        for _ in range(5):
+            client = await b.connect("alice")
+            client.close()
+            await settle()
+            await b.clock.advance(50)
+        assert await places(b) == {"w"}
+
+
+@pytest.mark.parametrize("passed", range(3))
+async def test_who_comes_while_a_place_is_given_back_is_let_in_under_the_same_name(passed: int) -> None:
+    """Whichever of its commits have been made by then."""
+    async with bench(settings=PATIENT) as b:
+        client = await b.connect("alice")
+        client.close()
+        await settle()
+        node = b.app.node.roster.lease.incarnation
+        await b.clock.advance(59)
+        gate = b.nodes[0].link.gate = Gate(kinds=["commit"])
+        while not any(WRITERS.name in held.about for held in gate.held):
+            while any(held.workspace == SYSTEM for held in gate.held):
+                gate.step()
+                await settle()
+            if not gate.held:
+                await b.clock.advance(1)
+        for _ in range(passed):
+            gate.step()
+            await settle()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(b.connect, "alice")
+            for _ in range(30):  # as far as it comes; it settles by itself
+                await anyio.lowlevel.checkpoint()
+            gate.open()
+        assert await there(b) == {node: (1, 0)}
+        assert b.app.node.roster.lease.incarnation == node
+        assert await places(b) == {"w"}
+        await b.clock.advance(200)
+        assert await there(b) == {node: (1, 0)}
+
+
+async def test_a_place_that_could_not_be_given_back_is_given_back_later() -> None:
+    async with bench(settings=PATIENT) as b:
+        client = await b.connect("alice")
+        client.close()
+        await settle()
+        await b.clock.advance(50)
+        b.nodes[0].partition()
+        await b.clock.advance(30)
+        b.nodes[0].heal()
+        await b.clock.advance(30)
+        assert await places(b) == set()
+        assert await writers(b) == {}

@@ -55,11 +55,14 @@ BESIDE: dict[str, Any] = {
     "PING_BURST": 10,
     "PING_RATE": 1,
     "REVOKED_FOR": 2_592_000,
+    "DRAIN_RATE": 500,
+    "DRAIN_ON_SIGNALS": False,
 }
 OTHER: dict[str, tuple[str, Any]] = {
     "PRESENCE_CLIENT_STATUS": ("false", False),
     "TOKEN_REFRESH": ("no", False),
     "STRICT_ERROR_CODES": ("1", True),
+    "DRAIN_ON_SIGNALS": ("true", True),
     "TRUSTED_PROXIES": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
     "ALLOWED_ORIGINS": ("https://a.example,http://[::1]:3000", ("https://a.example", "http://[::1]:3000")),
     "REJECT": ("http", "http"),

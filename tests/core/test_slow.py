@@ -361,4 +361,4 @@ async def test_at_the_end_of_the_lifespan_the_stuck_ones_do_not_keep_it() -> Non
             tasks.start_soon(stop)
             await b.clock.advance(20)
             assert stopped.is_set()
-        assert words.codes == [1012] * 20
+        assert words.codes == [4001] * 20

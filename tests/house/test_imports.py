@@ -17,14 +17,28 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Lowest first. A module imports from its own row and from those above it; nothing points back, and nothing in a circle.
 # What only a type checker imports is exempt: an annotation may look up.
 LAYERS = [
-    {"errors", "_audience", "_clock", "_outbox", "_redact"},
+    {"errors", "_audience", "_clock", "_drain", "_outbox", "_redact"},
     {"events"},
-    {"engine", "hookspecs", "_registry", "_structure", "_wire", "_log", "_handshake"},
+    {"engine", "hookspecs", "_registry", "_structure", "_wire", "_log", "_cursor", "_missed", "_handshake"},
     {"_settings", "_points", "_environ"},
-    {"_dispatch", "_wiring", "_plugins", "_state", "_memory"},
-    {"_commit", "_line", "_pump", "_workspace", "_lease", "_roster", "_hub", "_session"},
+    {"_dispatch", "_wiring", "_plugins", "_state", "_ledger", "_memory"},
+    {
+        "_commit",
+        "_congestion",
+        "_line",
+        "_pump",
+        "_view",
+        "_workspace",
+        "_lease",
+        "_roster",
+        "_backlog",
+        "_hub",
+        "_resume",
+        "_catch_up",
+        "_session",
+    },
     {"_node"},
-    {"_asgi", "_app"},
+    {"_asgi", "_app", "serving"},
     {""},  # the facade: jackfield itself
     {"testing", "cli"},
 ]
@@ -32,7 +46,7 @@ CORE = [name for layer in LAYERS[:-1] for name in layer]
 
 BASE = {"anyio", "attrs", "cattrs", "orjson", "pluggy", "starlette"}
 """What the core may import that is not Python's own; the base dependencies, and nothing else."""
-OF_PLUGINS = {"attrs", "orjson", "starlette", "jwt"}
+OF_PLUGINS = {"anyio", "attrs", "orjson", "starlette", "jwt"}
 """The same for plugins."""
 BACKENDS = {"asyncio", "trio", "uvloop", "threading", "concurrent", "multiprocessing"}
 """The core runs on anyio, and knows none of them."""

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from jackfield import MemoryEngine
+from jackfield_sqlite import SQLiteEngine
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -23,12 +24,13 @@ HOSTS = re.compile(r"pypi\.|pythonhosted\.|npmjs\.|crates\.io|anaconda\.|/simple
 PATHS = re.compile(r"(?<![\w.~:/])/(?:work|root|home|Users|tmp)/")
 
 
-def plugin_points() -> list[EntryPoint]:
-    return [point for point in entry_points(group="jackfield") if point.dist and point.dist.name == "jackfield"]
+def plugin_points(group: str = "jackfield") -> list[EntryPoint]:
+    return [point for point in entry_points(group=group) if point.dist and point.dist.name == "jackfield"]
 
 
-def test_the_entry_points_are_those_of_the_project() -> None:
-    assert {point.name: point.value for point in plugin_points()} == PYPROJECT["project"]["entry-points"]["jackfield"]
+@pytest.mark.parametrize("group", ["jackfield", "jackfield.engines"])
+def test_the_entry_points_are_those_of_the_project(group: str) -> None:
+    assert {point.name: point.value for point in plugin_points(group)} == PYPROJECT["project"]["entry-points"][group]
 
 
 @pytest.mark.parametrize("point", plugin_points(), ids=lambda point: point.name)
@@ -39,12 +41,16 @@ def test_an_entry_point_is_the_chair_of_its_class(point: EntryPoint) -> None:
 
 
 def test_every_plugin_has_an_entry_point() -> None:
-    assert {point.module for point in plugin_points()} == {path.name for path in PLUGINS}
+    points = [*plugin_points(), *plugin_points("jackfield.engines")]
+    assert {point.module for point in points} == {"jackfield", *(path.name for path in PLUGINS)}
 
 
-def test_engines_are_opened_by_the_scheme_of_their_url() -> None:
-    (memory,) = entry_points(group="jackfield.engines", name="memory")
-    assert isinstance(memory.load().from_url("memory://"), MemoryEngine)
+@pytest.mark.parametrize(
+    ("scheme", "url", "engine"), [("memory", "memory://", MemoryEngine), ("sqlite", "sqlite:///x.db", SQLiteEngine)]
+)
+def test_engines_are_opened_by_the_scheme_of_their_url(scheme: str, url: str, engine: type) -> None:
+    (point,) = entry_points(group="jackfield.engines", name=scheme)
+    assert isinstance(point.load().from_url(url), engine)
 
 
 def test_the_command_is_there() -> None:

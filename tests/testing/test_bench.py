@@ -111,7 +111,7 @@ async def test_nodes_have_one_engine_and_lives_of_their_own() -> None:
         await b.nodes[1].crash()
         await b.nodes[2].stop()
         assert (await clients[1].closed()).code == 1006
-        assert (await clients[2].closed()).code == 1012
+        assert (await clients[2].closed()).code == 4001
         await b.workspace().publish(message())
         assert await heard(clients[0]) == [[message()]]
 

@@ -276,21 +276,23 @@ async def test_a_token_that_ran_out_is_4004_after_its_grace() -> None:
 # --- By what happens here
 
 
-async def test_the_end_of_the_server_is_1012_for_all_and_every_plugin_hears_of_it() -> None:
+async def test_the_end_of_the_server_is_4001_for_all_and_every_plugin_hears_of_it() -> None:
     parlour = Parlour()
     async with testing.bench(OpenWorkspace(), parlour) as b:
         clients = [await b.connect(f"user{n}", profile=profile.values[0]) for n, profile in enumerate(PROFILES)]
         await b.nodes[0].stop()
-        assert sorted(parlour.ended) == [(f"user{n}", 1012) for n in range(5)]
+        assert sorted(parlour.ended) == [(f"user{n}", 4001) for n in range(5)]
         for client in clients:
             assert client.transport.ended
-        assert await close_of(clients[0]) == (1012, "restart")
+        code, reason = await close_of(clients[0])
+        assert code == 4001
+        assert re.fullmatch(r"retry_after_ms=\d+", reason)
 
 
 async def test_a_log_that_went_back_is_1012() -> None:
     async with bench() as b:
         client, other = await b.connect("alice"), await b.connect("alice", workspace="other")
-        log = b.engine._log("w")  # type: ignore[attr-defined]
+        log = b.engine._logs["w"]  # type: ignore[attr-defined]
         b.engine._rewind("w", log)  # type: ignore[attr-defined]
         assert await close_of(client) == (1012, "restart")
         assert await heard(other) == [[]]

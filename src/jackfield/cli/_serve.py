@@ -20,8 +20,9 @@ from jackfield import Jackfield
 from jackfield._environ import ENGINE, Variable, known_variables
 from jackfield._redact import clean
 from jackfield.cli._command import Commands, add_choice, describe, points
-from jackfield.cli._servers import Server, backend, listen, server
+from jackfield.cli._servers import Server, backend, server
 from jackfield.errors import ConfigurationError
+from jackfield.serving import listen
 
 if TYPE_CHECKING:
     import socket
@@ -45,7 +46,7 @@ def add(commands: Commands, arguments: Sequence[str]) -> None:
     """The settings among its flags are those of the plugins that `arguments` choose."""
     parser = describe(commands, "serve", "Serve on a port, with every shipped plugin.", run, EXAMPLES)
     parser.usage = "jackfield serve [--host HOST] [--port PORT] [--loop asyncio|trio] [--engine URL] [OPTION …]"
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen [127.0.0.1]")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; unix:/path is a unix socket [127.0.0.1]")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one, and the line printed says which")
     parser.add_argument("--loop", choices=LOOPS, default="asyncio", help="asyncio is uvicorn on uvloop")
     parser.add_argument("--log-level", choices=tuple(LEVELS), default="info", help="how much goes to standard error")
@@ -75,7 +76,7 @@ def run(chosen: argparse.Namespace) -> int:
     _log_to_stderr(LEVELS[chosen.log_level])
     serve = server(chosen.loop)
     app = Jackfield.from_environ({**os.environ, **flags}, plugins=points(chosen.plugin, chosen.without))
-    with listen(chosen.host, chosen.port, app.settings) as listener:
+    with listen(chosen.host, chosen.port, write_timeout=app.settings.write_timeout) as listener:
         anyio.run(_live, app, serve, listener, **backend(chosen.loop))
     return 0
 
@@ -93,11 +94,13 @@ async def _live(app: Jackfield, serve: Server, listener: socket.socket) -> None:
             async for received in signals:
                 logger.info("%s: ending; a second one kills", received.name)
                 break
-        await app.node.drain()
+        await app.drain()
         stop.set()
 
 
 def _url(listener: socket.socket) -> str:
+    if isinstance(path := listener.getsockname(), str):
+        return f"unix:{path}"
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

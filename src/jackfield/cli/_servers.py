@@ -8,7 +8,6 @@ depend on the server.
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,17 +20,16 @@ from anyio import TASK_STATUS_IGNORED
 from jackfield.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import socket
+
     from anyio.abc import TaskStatus
 
-    from jackfield import Jackfield, Settings
+    from jackfield import Jackfield
 
-__all__ = ["Server", "backend", "listen", "server"]
+__all__ = ["Server", "backend", "server"]
 
 MESSAGE_BYTES = 65_536
 """What a server lets through at least: it is the application that answers a message which is too big."""
-
-UNSENT_BYTES = 131_072
-"""What the kernel holds for a client that does not read; by default it would be four megabytes."""
 
 UNANSWERED = "ASGI callable returned without completing handshake."
 PING_EVERY = 20
@@ -50,31 +48,6 @@ class Server(Protocol):
         *,
         task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
     ) -> Coroutine[Any, Any, None]: ...
-
-
-def listen(host: str, port: int, settings: Settings) -> socket.socket:
-    """A listening socket, whose connections inherit what no server sets: an end for clients that do not read."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for name, value in (
-                ("TCP_USER_TIMEOUT", min(int(settings.write_timeout * 1000), 2**31 - 1)),
-                ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
-            ):
-                if (option := getattr(socket, name, None)) is not None:  # Linux; elsewhere a proxy has to do it
-                    listener.setsockopt(socket.IPPROTO_TCP, option, value)
-            listener.bind(address)
-            listener.listen(2048)
-            listener.setblocking(False)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}.") from None
-    return listener
 
 
 def server(loop: str) -> Server:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from jackfield.testing._bench import Bench, BenchNode, bench
 from jackfield.testing._client import Client, Closed
 from jackfield.testing._clock import FakeClock, settle
+from jackfield.testing._initial_state import check_initial_state
+from jackfield.testing._interleave import moment
 from jackfield.testing._transport import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Profile
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ __all__ = [
     "FakeClock",
     "Profile",
     "bench",
+    "check_initial_state",
+    "moment",
     "settle",
 ]
 

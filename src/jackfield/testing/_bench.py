@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import anyio
 import attrs
@@ -163,6 +164,7 @@ class Bench:
         node: int = 0,
         principal: Principal | None = None,
         token: str | None = None,
+        resume: str | None = None,
         query: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         subprotocols: Iterable[str] = (),
@@ -172,8 +174,9 @@ class Bench:
         """Connect and read `hello`.
 
         `channels` are those that the user sees from now on, where no plugin answers `channels_of`; `principal` is who
-        it is, where no plugin answers `authenticate`, else `token` says so. Raises Closed when the handshake is
-        refused; the frames before the close are in `Closed.args`.
+        it is, where no plugin answers `authenticate`, else `token` says so. With `resume` it keeps a cursor: "" the
+        first time, later its last one (`Client.cursor`). Raises Closed when the handshake is refused; the frames
+        before the close are in `Closed.args`.
         """
         opened = await self.open(
             user_id,
@@ -182,6 +185,7 @@ class Bench:
             node=node,
             principal=principal,
             token=token,
+            resume=resume,
             query=query,
             headers=headers,
             subprotocols=subprotocols,
@@ -202,6 +206,7 @@ class Bench:
         node: int = 0,
         principal: Principal | None = None,
         token: str | None = None,
+        resume: str | None = None,
         query: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         subprotocols: Iterable[str] = (),
@@ -212,7 +217,8 @@ class Bench:
         if channels is not None:
             self._channels[workspace, user_id] = frozenset(channels)
         if query is None:
-            query = f"token={token}" if token is not None else ""
+            given = {"token": token, "resume": resume}
+            query = urlencode({name: value for name, value in given.items() if value is not None})
         transport = Transport(profile)
         scope: dict[str, Any] = {
             "type": "websocket",

@@ -83,6 +83,17 @@ class Client:
                 return
         raise AssertionError(f"{event} was not answered. {self._what_came()}")
 
+    @property
+    def cursor(self) -> str:
+        """The last one that has come: `bench.connect(..., resume=client.cursor)` goes on from there. "" for a client
+        that did not ask for one."""
+        self._take()
+        for frame in reversed(self.frames):
+            cursor: str | None = frame.get("cursor") or frame.get("data", {}).get("cursor")
+            if cursor:
+                return cursor
+        return ""
+
     def close(self, code: int = 1000) -> None:
         """Leave in order."""
         self.transport.disconnect(code)

@@ -201,6 +201,13 @@ class EngineContract:
         assert await self.everything(engine) == before, "something of a commit that conflicts has happened"
         return outcome
 
+    async def forgetting(self, engine: Engine, seconds: float = MINUTE + 2) -> None:
+        """Let time pass, with somebody who asks each second what is due, as every node does."""
+        await self.pass_time(seconds)
+        for _ in range(3):
+            await engine.due(10)
+            await self.pass_time(1)
+
     async def everything(self, engine: Engine, workspace: str = W) -> tuple[object, ...]:
         """What a commit could have changed."""
         snapshot = await engine.read(workspace, (A, B, REVISION), ("polls",))
@@ -628,6 +635,152 @@ class EngineContract:
             await self.commit(engine, lasting("m2"))
             assert await engine.due(10) == ([], None)
 
+    # --- what nobody needs any more
+
+    async def test_what_is_too_old_is_gone_though_nobody_commits(self, engine: Engine) -> None:
+        async with self.opened(engine, age=100.0):
+            await self.commit(
+                engine, lasting("m1"), cells=[Cell(A, b"1", due=1.0, fading=True), Cell(B, b"1")], ids=["silent"]
+            )
+            revision = await self.cell(engine, REVISION)
+            await self.pass_time(98)
+            assert ids(await engine.records(W, 0, 1, 10)) == ["m1"]
+            assert (await self.conflict(engine, ids=["m1", "silent"])).known == {"m1": 1, "silent": None}
+            await self.pass_time(4)
+            with pytest.raises(Trimmed):
+                await engine.records(W, 0, 1, 10)
+            snapshot = await engine.read(W, (A, B), ("polls",))
+            assert (snapshot.floor, snapshot.floor_id) == (snapshot.lasting, snapshot.lasting_id) == (1, "m1")
+            assert snapshot.cells == {A: None, B: b"1"}
+            assert snapshot.tables == {"polls": {"b": b"1"}}
+            assert (await self.conflict(engine, expected={REVISION: revision, A: b"1"})).cells[A] is None
+            assert await engine.due(10) == ([], None)
+            assert (await self.commit(engine, lasting("m1"), ids=["silent"], seen=(1, "m1"))).first == 2
+
+    async def test_whoever_asks_first_sees_it_gone(self, engine: Engine) -> None:
+        """By whichever door."""
+        names = ("records", "cell", "id", "feed", "due")
+        async with self.opened(engine, age=100.0), self.reading(engine) as (feed, reader):
+            for name in names:
+                await self.commit(
+                    engine, lasting("m1"), workspace=name, cells=[Cell(A, b"1", due=1.0, fading=True)], ids=["silent"]
+                )
+            await self.pass_time(102)
+            with pytest.raises(Trimmed):
+                await engine.records("records", 0, 1, 10)
+            assert await self.cell(engine, A, "cell") is None
+            await self.commit(engine, lasting("m1"), workspace="id", expected={A: None}, ids=["silent"])
+            feed.want("feed", 0)
+            await reader.lost("feed")
+            assert await engine.due(10) == ([], None)
+
+    async def test_what_is_written_anew_is_as_old_as_that(self, engine: Engine) -> None:
+        async with self.opened(engine, age=100.0):
+            await self.commit(engine, cells=[Cell(A, b"1", fading=True), Cell(B, b"1", fading=True)])
+            await self.pass_time(60)
+            await self.commit(engine, cells=[Cell(A, b"2", fading=True), Cell(B, b"2")])
+            await self.pass_time(60)
+            assert (await engine.read(W, (A, B))).cells == {A: b"2", B: b"2"}
+            await self.pass_time(60)
+            assert (await engine.read(W, (A, B))).cells == {A: None, B: b"2"}
+
+    async def test_a_passing_record_is_gone_after_a_minute_though_nobody_commits(self, engine: Engine) -> None:
+        async with self.opened(engine):
+            await self.commit(engine, lasting("m1"), passing("t1"))
+            await self.pass_time(MINUTE + 2)
+            assert ids(await engine.records(W, 0, 2, 10)) == ["m1"]
+            assert (await self.commit(engine, passing("t1"))).first == 3
+
+    async def test_a_log_that_nobody_uses_is_given_back(self, engine: Engine) -> None:
+        async with self.opened(engine, age=200.0):
+            await self.commit(engine, lasting("m1"), passing("t1"), cells=[Cell(A, b"1")], ids=["silent"])
+            await self.put(engine, B, b"1", fading=True)
+            revision = await self.cell(engine, REVISION)
+            assert revision is not None
+            await self.put(engine, A, None)
+            before = await engine.read(W)
+            await self.forgetting(engine, 202)
+            after = await engine.read(W, (REVISION,))
+            assert after.epoch != before.epoch
+            assert (after.position, after.lasting, after.lasting_id) == (0, 0, "")
+            assert (after.floor, after.floor_id) == (0, "")
+            assert after.cells == {REVISION: None}
+            # What was read of the old one holds of no new one.
+            for _ in range(5):
+                await self.put(engine, A, b"2")
+                assert (await self.conflict(engine, expected={REVISION: revision})).cells.keys() == {REVISION}
+            assert (await self.commit(engine, lasting("m1"), ids=["silent"])).first == 1
+
+    async def test_a_log_that_was_only_looked_at_is_given_back(self, engine: Engine) -> None:
+        async with self.opened(engine):
+            before = await engine.read(W)
+            await self.conflict(engine, expected={A: b"1"})
+            await self.forgetting(engine)
+            assert (await engine.read(W)).epoch != before.epoch
+
+    async def test_a_log_that_was_looked_at_once_more_is_given_back_later(self, engine: Engine) -> None:
+        async with self.opened(engine, age=100.0):
+            before = await engine.read(W)
+            await self.commit(engine, lasting("m1"), workspace="other")
+            there = await engine.read("other")
+            await self.forgetting(engine, MINUTE - 10)
+            assert (await engine.read(W)).epoch == before.epoch
+            await self.pass_time(50)
+            assert (await engine.read("other")).floor == 1
+            await engine.due(10)
+            await self.forgetting(engine)
+            assert (await engine.read(W)).epoch != before.epoch
+            assert (await engine.read("other")).epoch != there.epoch
+
+    async def test_a_log_with_a_cell_stays(self, engine: Engine) -> None:
+        async with self.opened(engine, age=100.0):
+            await self.commit(engine, lasting("m1"), cells=[Cell(A, b"1")])
+            before = await engine.read(W)
+            await self.forgetting(engine, 102)
+            after = await engine.read(W, (A,))
+            assert (after.epoch, after.position, after.lasting_id) == (before.epoch, 1, "m1")
+            assert after.cells == {A: b"1"}
+            assert (await self.commit(engine, cells=[Cell(A, None)], seen=(1, "m1"))).first == 2
+            await self.forgetting(engine)
+            assert (await engine.read(W)).epoch != before.epoch
+
+    async def test_a_log_that_a_feed_wants_stays(self, engine: Engine) -> None:
+        """So the node that has it open is never told that it went back."""
+        async with self.opened(engine, age=100.0), self.reading(engine) as (feed, reader):
+            await self.commit(engine, lasting("m1"))
+            feed.want(W, 1)
+            before = await engine.read(W)
+            await self.forgetting(engine, 102)
+            assert (await engine.read(W)).epoch == before.epoch
+            assert (await self.commit(engine, lasting("m2"), seen=(1, "m1"))).first == 2
+            assert ids(await reader.records(2)) == ["m2"]
+            await self.forgetting(engine, 102)
+            feed.release(W)
+            await self.forgetting(engine)
+            assert (await engine.read(W)).epoch != before.epoch
+
+    async def test_a_log_whose_feed_has_ended_is_given_back(self, engine: Engine) -> None:
+        async with self.opened(engine):
+            async with self.reading(engine) as (feed, _):
+                feed.want(W, 0)
+                before = await engine.read(W)
+                await self.forgetting(engine)
+                assert (await engine.read(W)).epoch == before.epoch
+            await self.forgetting(engine)
+            assert (await engine.read(W)).epoch != before.epoch
+
+    async def test_who_has_just_read_where_it_stands_may_want_it(self, engine: Engine) -> None:
+        async with self.opened(engine), self.reading(engine) as (feed, reader):
+            await self.commit(engine, passing("t1"))
+            await self.forgetting(engine, MINUTE - 5)
+            snapshot = await engine.read(W)
+            await self.forgetting(engine, MINUTE - 5)
+            feed.want(W, snapshot.position)
+            await self.forgetting(engine)
+            assert (await engine.read(W)).epoch == snapshot.epoch
+            await self.commit(engine, passing("t2"))
+            assert ids((await reader.arrived()).records) == ["t2"]
+
     # --- a log that went back
 
     async def test_who_has_seen_what_the_log_holds_may_commit(self, engine: Engine) -> None:
@@ -884,6 +1037,16 @@ class EngineContract:
             assert await reader.lost() == Lost(W, now.epoch, now.position)
             await self.commit(engine, lasting("m6"))
             assert ids(await reader.records(6)) == ["m6"]
+
+    async def test_what_is_wanted_and_is_not_there_yet_is_lost(self, engine: Engine) -> None:
+        """Somebody has seen it, so the log went back."""
+        async with self.opened(engine), self.reading(engine) as (feed, reader):
+            await self.commit(engine, lasting("m1"))
+            feed.want(W, 5)
+            now = await engine.read(W)
+            assert await reader.lost() == Lost(W, now.epoch, 1)
+            await self.commit(engine, lasting("m2"))
+            assert ids(await reader.records(2)) == ["m2"]
 
     async def test_a_feed_that_ends_leaves_the_others_alone(self, engine: Engine) -> None:
         async with self.opened(engine), self.reading(engine) as (feed, reader):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint
 
 from jackfield.testing._clock import settle
 from jackfield.testing._link import CALLS, Gate, Held
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
 
     from jackfield.testing._bench import Bench
 
-__all__ = ["Order", "Race", "every_order"]
+__all__ = ["Order", "Race", "every_order", "moment"]
 
 AT_MOST = 2_000
 STEPS = 500
 PATIENCE = 100
 """How often, in a run, the clock is turned for somebody who waits a moment."""
-MOMENT = 0.02
+WAIT = 0.02
+MOMENT = "moment"
+
+_moments: ContextVar[Gate | None] = ContextVar("jackfield_moments", default=None)
 
 Kinds = Collection[str] | Mapping[int, Collection[str]]
 
@@ -47,11 +52,11 @@ class Step:
     about: frozenset[object] = attrs.field(default=frozenset(), eq=False, order=False)
 
     def __str__(self) -> str:
-        return f"node {self.node}: {self.call} {self.workspace}".rstrip()
+        return MOMENT if self.call == MOMENT else f"node {self.node}: {self.call} {self.workspace}".rstrip()
 
     def commutes(self, other: Step) -> bool:
         """Whether it makes no difference which of the two comes first."""
-        if self.node == other.node:
+        if self.node == other.node or MOMENT in (self.call, other.call):
             return False
         if not {self.call, other.call} <= _ASKED:  # what arrives at a node, or ends it, is its own affair
             return True
@@ -156,11 +161,13 @@ class Order:
         try:
             async with anyio.create_task_group() as tasks:
                 race = Race(bench, tasks, crash)
+                token = _moments.set(race.moments)
                 try:
                     yield race
                     await race.drive(self)
                 finally:
-                    for gate in (*before, *(node.link.gate for node in bench.nodes)):
+                    _moments.reset(token)
+                    for gate in (*before, race.moments, *(node.link.gate for node in bench.nodes)):
                         if gate is not None:
                             gate.open()
                     for node in bench.nodes:
@@ -182,6 +189,7 @@ class Race:
         self.ended = 0
         self.crashed = False
         """Whether the node has died in this run."""
+        self.moments = Gate([MOMENT])
         self._bench = bench
         self._tasks = tasks
         self._crash = crash
@@ -226,7 +234,7 @@ class Race:
             steps = sorted(held)
             if not steps and self.ended < self.started and patience:
                 patience -= 1  # somebody waits a random moment before it tries again
-                await self._bench.clock.advance(MOMENT)
+                await self._bench.clock.advance(WAIT)
                 continue
             if self._crash is not None and not self.crashed:
                 steps.append(Step(self._crash, "crash"))
@@ -248,12 +256,24 @@ class Race:
         raise AssertionError(f"it does not come to an end within {STEPS} steps")
 
     def _held(self) -> dict[Step, tuple[Gate, Held]]:
-        held: dict[Step, tuple[Gate, Held]] = {}
+        held: dict[Step, tuple[Gate, Held]] = {
+            Step(-1, MOMENT, "", call.number): (self.moments, call) for call in self.moments.held
+        }
         for number, node in enumerate(self._bench.nodes):
             if (gate := node.link.gate) is not None:
                 for call in gate.held:
                     held[Step(number, call.call, call.workspace, call.number, call.about)] = (gate, call)
         return held
+
+
+async def moment() -> None:
+    """A point at which others may come between, such as a question to a host's own database that a test has replaced:
+    what is checked in every order is held here, too. Anywhere else it is a checkpoint and nothing more."""
+    gate = _moments.get()
+    if gate is None:
+        await checkpoint()
+    else:
+        await gate.pass_through(MOMENT, "")
 
 
 async def every_order(run: Callable[[Order], Awaitable[None]], *, at_most: int = AT_MOST) -> int:

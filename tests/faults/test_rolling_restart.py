@@ -1,0 +1,120 @@
+"""A node on SQLite is restarted under its clients: nobody loads afresh, nothing is lost, and nobody was seen to go."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from servers import COMMANDS, Server, Workspace, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wireclient import Client
+
+pytestmark = pytest.mark.servers
+
+CLIENTS = 30
+GRACE = 4.0
+
+
+@contextmanager
+def serving(path: Path, monkeypatch: pytest.MonkeyPatch, loop: str) -> Iterator[Server]:
+    monkeypatch.setitem(COMMANDS, "serve-restarted", COMMANDS[f"serve-{loop}"].replace("memory://", f"sqlite:///{path}"))
+    with tempfile.TemporaryDirectory() as directory:
+        server = Server("serve-restarted", Path(directory), {"PRESENCE_GRACE": f"{GRACE}"})
+        try:
+            until(server.started, 20, "it answers")
+            yield server
+        except BaseException as error:
+            error.add_note(server.log())
+            raise
+        finally:
+            server.end()
+
+
+class Person:
+    """A user who keeps a cursor, and all that he was sent."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cursor = ""
+        self.heard: list[str] = []
+        self.others: list[dict[str, Any]] = []
+        self.client: Client
+
+    def enter(self, workspace: Workspace) -> dict[str, Any]:
+        self.client = workspace.connect(f"{workspace.token(self.name)}&resume={self.cursor}")
+        hello = self.client.expect("hello")
+        self.cursor = hello["data"]["cursor"]
+        return hello
+
+    def take(self, frames: list[dict[str, Any]]) -> None:
+        for frame in frames:
+            self.cursor = frame.get("cursor", self.cursor)
+            if frame["type"] == "message.new":
+                self.heard.append(frame["data"]["id"])
+            elif frame["type"] != "pong":
+                self.others.append(frame)
+
+    def listen(self) -> None:
+        """To everything that comes before the answer to a ping."""
+        self.client.send_json({"type": "ping"})
+        self.take(self.client.through("pong"))
+
+
+def say(workspace: Workspace, *ids: str) -> None:
+    data = {"channel_id": "general", "user_id": "teller", "content": "…", "created_at": "2024-01-01T12:00:00.000Z"}
+    workspace.publish(*({"type": "message.new", "data": {"id": id, **data}} for id in ids))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_rolling_restart(loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [Person(f"user-{number}") for number in range(CLIENTS)]
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
+        workspace = stack.enter_context(Workspace(server))
+        channel = {"id": "general", "name": "general", "type": "public", "created_by": "teller"}
+        workspace.publish({"type": "channel.created", "data": channel})
+        for person in people:
+            assert "resume" not in person.enter(workspace)["data"]
+        say(workspace, "m1", "m2")
+        for person in people:
+            person.listen()
+            person.others.clear()  # who came when is not what this is about
+
+        server.process.terminate()
+        say(workspace, "m3")  # it is served until it has gone
+        waits: list[float] = []
+        for person in people:
+            frames, code, reason = person.client.until_closed(10)
+            person.take(frames)
+            assert code == 4001
+            found = re.fullmatch(r"retry_after_ms=(\d+)", reason)
+            assert found is not None, reason
+            waits.append(int(found[1]) / 1000)
+        assert server.process.wait(10) == 0
+        assert max(waits) <= GRACE / 2
+
+        again = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
+        back = Workspace(again)
+        back.id = workspace.id
+        stack.enter_context(back)
+        say(back, "m4")
+        for person in people:
+            data = person.enter(back)["data"]
+            assert data["resume"]["recovered"] is True
+            present = {user["user_id"]: user["status"] for user in data["state"]["presence"]}
+            assert present == {other.name: "online" for other in people}
+        say(back, "m5")
+        time.sleep(GRACE + 1)  # whoever had been seen to go would be told of by now
+        for person in people:
+            person.listen()
+            assert person.heard == ["m1", "m2", "m3", "m4", "m5"]
+            assert person.others == []
