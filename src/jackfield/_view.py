@@ -47,19 +47,15 @@ class View:
     async def take(self, ask: Callable[[], Awaitable[T]]) -> tuple[T, Snapshot | None]:
         """What `ask` returns, having read through this, and the snapshot that it is of; None where that still is the
         position of before, or each time it read something else."""
-        answer = await self._ask(ask)
-        for _ in range(TRIES):
-            if not self._torn:
-                return answer, self._held
-            self._held = await self._engine.read(self.workspace_id, tuple(self._keys), tuple(self._tables))
-            self._position = self._held.position
-            answer = await self._ask(ask)
-        return answer, None
-
-    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
-        self._torn = False
         with self._looked_through():
-            return await ask()
+            answer = await ask()
+            for _ in range(TRIES):
+                if not self._torn:
+                    return answer, self._held
+                self._held = await self._engine.read(self.workspace_id, tuple(self._keys), tuple(self._tables))
+                self._position, self._torn = self._held.position, False
+                answer = await ask()
+            return answer, None
 
     @contextmanager
     def _looked_through(self) -> Generator[None, None, None]:
@@ -67,6 +63,7 @@ class View:
         try:
             yield
         finally:
+            self._held = None  # a task that was begun inside goes on looking through it
             _through.reset(token)
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:

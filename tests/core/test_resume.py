@@ -16,6 +16,7 @@ from jackfield import (
     Channel,
     Everyone,
     MemoryEngine,
+    Post,
     Principal,
     ServerEvent,
     Session,
@@ -26,6 +27,7 @@ from jackfield import (
     hookimpl,
     latest,
 )
+from jackfield._outbox import Frame, Outbox
 from jackfield.engine import Rewound
 from jackfield.events import (
     ChannelCreated,
@@ -807,7 +809,108 @@ async def test_who_keeps_the_last_cursor_that_he_saw_is_never_given_what_he_has_
         assert had == [f"{round}{letter}" for round in range(30) for letter in "ac"]
 
 
+async def test_a_pong_names_a_record_that_lasts() -> None:
+    """One that passes cannot be compared later on."""
+    async with bench(Words, settings=EASY) as b:
+        alice = await b.connect("alice", resume="")
+        await say(b, "a")
+        for _ in range(3):
+            await b.workspace().publish(Mood("bob", "fine"))
+        await settle()
+        await crowd(b)
+        late = await b.connect("alice", resume=alice.cursor)
+        await say(b, "x")
+        for client in (alice, late):
+            await client.send(PING)
+        assert position(b, late.cursor) == 1
+        assert position(b, alice.cursor) == (5 if said(alice) == ["a", "x"] else 1)
+
+
+async def test_when_what_waited_has_been_written_a_pong_goes_on_counting() -> None:
+    async with bench(Words, settings=EASY) as b:
+        alice = await b.connect("alice", resume="")
+        alice.transport.stall()
+        await say(b, *numbers(5))
+        await b.clock.advance(0.01)
+        await say(b, *numbers(5, 10))
+        alice.transport.read_on()
+        await settle()
+        assert said(alice) == numbers(10)
+        await say(b, "not for her", to=Users("bob"))
+        await alice.send(PING)
+        assert position(b, alice.cursor) == 11
+
+
 # --- how it is sent
+
+
+@profiles
+async def test_whichever_way_a_frame_goes_it_carries_its_cursor(profile: Profile) -> None:
+    """By a worker, by one that finds more when it comes back, out of the outbox, by the session itself."""
+    async with bench(Words, settings=EASY) as b:
+        alice = await b.connect("alice", resume="", profile=profile)
+        for round in range(10):
+            posts = [Post(Said(f"{round}.{n}"), Users("alice") if n % 2 else Everyone()) for n in range(10)]
+            await b.workspace().publish_all(posts)
+            await settle()
+            if round == 5:
+                alice.transport.stall()
+                await b.clock.advance(0.01)
+            if round == 7:
+                alice.transport.read_on()
+        expected = [f"{round}.{n}" for round in range(10) for n in range(10)]
+        assert said(alice) == expected
+        assert [position(b, frame["cursor"]) for frame in alice.frames[1:]] == [*range(1, 101)]
+        back = await b.connect("alice", resume=hello(alice)["cursor"])
+        assert [frame["cursor"] for frame in _frames(back)] == [frame["cursor"] for frame in _frames(alice)]
+
+
+async def test_what_a_plugin_says_to_the_one_who_comes_stands_behind_the_replay() -> None:
+    @attrs.define(eq=False)
+    class Greets:
+        name: str = "greets"
+
+        @hookimpl
+        async def session_opened(self, session: Session) -> None:
+            await session.send(Said("welcome"))
+
+    async with bench(Greets, Words) as b:
+        cursor = await gone(b)
+        await say_at_once(b, 3)
+        assert said(await b.connect("alice", resume=cursor)) == ["0", "1", "2", "welcome"]
+
+
+async def test_memberships_are_walked_back_over_a_long_way() -> None:
+    async with bench(Members) as b:
+        publish, many = b.workspace().publish, b.workspace().publish_all
+        await publish(ChannelCreated("c1", "secret", "private", "bob"))
+        await publish(MemberJoined("c1", "alice"))
+        cursor = await gone(b)
+        expected = []
+        for round in range(4):
+            await many([MessageNew(f"in{round}.{n}", "c1", "bob", "text", NOON) for n in range(70)])
+            expected += [f"in{round}.{n}" for n in range(70)]
+            await publish(MemberLeft("c1", "alice"))
+            await many([MessageNew(f"out{round}.{n}", "c1", "bob", "text", NOON) for n in range(70)])
+            await publish(MemberJoined("c1", "alice"))
+        alice = await b.connect("alice", resume=cursor)
+        assert outcome(alice) == recovered(4 * 72)
+        assert [f["data"]["id"] for f in _frames(alice) if f["type"] == "message.new"] == expected
+
+
+def test_an_outbox_counts_what_of_it_stands_in_the_log() -> None:
+    outbox = Outbox(10, 1000)
+    of_the_log, another = Frame("{}", type="t", mark=lambda: "m"), Frame("{}", type="t")
+    for frame in (of_the_log, another, of_the_log):
+        assert outbox.offer(frame)
+    assert outbox.marked == 2
+    assert outbox.take() is of_the_log
+    outbox.take()
+    assert outbox.marked == 1
+    outbox.put_back([of_the_log, another])
+    assert outbox.marked == 2
+    outbox.clear()
+    assert outbox.marked == 0
 
 
 async def test_a_replay_of_a_thousand_does_not_overflow_the_outbox() -> None:
@@ -962,6 +1065,8 @@ async def test_a_node_whose_feed_is_behind_knows_it_all_the_same() -> None:
         await say_at_once(b, 5, 5)
         moved = await b.connect("alice", resume=cursor, node=1)
         assert (outcome(moved), said(moved)) == (recovered(5), numbers(5, 10))
+        await moved.send(PING)
+        assert position(b, moved.cursor) == 10  # not that of its node
         await say_at_once(b, 5, 10)
         gate.open()
         await settle()
@@ -1214,3 +1319,23 @@ async def test_one_of_the_beginning_of_a_log_that_was_lost_is_expired() -> None:
         del b.engine._logs["w"]  # type: ignore[attr-defined]
         await say(b, "x")
         assert outcome(await b.connect("alice", resume=cursor)) == lost("expired")
+
+
+async def test_in_a_room_that_outlives_the_loss_cursors_are_of_the_new_log() -> None:
+    """Somebody does not read, so his end takes a moment, and the room is still there for who comes back at once."""
+    async with bench(Words) as b:
+        await say(b, "old")
+        bob = await b.connect("bob", profile=HYPERCORN)
+        bob.transport.stall()
+        del b.engine._logs["w"]  # type: ignore[attr-defined]
+        with pytest.raises(Rewound):
+            await b.workspace().publish(Said("x"))
+        await settle()
+        assert b.app.node.hub.rooms["w"].sessions
+        alice = await b.connect("alice", resume="")
+        await say(b, "a", "b")
+        assert said(alice) == ["a", "b"]
+        alice._take()
+        for number, frame in enumerate(alice.frames[1:]):
+            again = await b.connect("alice", resume=frame["cursor"])
+            assert (outcome(again), said(again)) == (recovered(1 - number), ["b"][number:])

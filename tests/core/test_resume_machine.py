@@ -19,7 +19,7 @@ from jackfield.testing._transport import Message, Transport
 from jackfield_members import Members
 from tests.core.sights import CHANNELS, USERS, World
 
-KEPT, REPLAYED, OUTBOX = 16, 8, 12
+KEPT, REPLAYED, OUTBOX = 16, 8, 200
 NUMBERS = Settings(
     history_events=KEPT,
     replay_events=REPLAYED,
@@ -276,6 +276,10 @@ class Run:
         expected = connection.expected(world)
         for frame in client.frames[connection.frames - 1 :]:
             connection.frames += 1
+            if frame["type"] == "error":  # its node lags behind what is kept: come back in a moment
+                assert connection.node in self.lagging
+                connection.may_end = True
+                continue
             if frame["type"] == "hello":
                 assert frame["data"].get("resume") == connection.outcome
                 cursor = frame["data"]["cursor"]
@@ -372,7 +376,7 @@ comes = st.tuples(
     slot,
     node,
     st.one_of(st.none(), st.just(0), st.just(0), st.integers(0, 30)),
-    st.sampled_from([0, 0, 0, 0, 2, 3, 4, 5, 7]),
+    st.sampled_from([0, 0, 0, 0, 0, 0, 2, 3, 5, 7]),
     st.booleans(),
     st.sampled_from([None, None, None, 0.003, 0.5, 5.0]),
 )

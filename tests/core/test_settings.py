@@ -52,6 +52,7 @@ BESIDE: dict[str, Any] = {
     "TOKEN_ALGORITHM": "HS256",
     "TOKEN_AUDIENCE": None,
     "TOKEN_ISSUER": None,
+    "OUTBOX_BUDGET": 268_435_456,
     "PING_BURST": 10,
     "PING_RATE": 1,
     "REVOKED_FOR": 2_592_000,

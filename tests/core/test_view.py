@@ -150,6 +150,29 @@ async def test_outside_of_it_everything_is_read_as_it_is_and_tasks_inside_read_t
         assert await d.value(A) == 2
 
 
+async def test_a_task_that_was_begun_inside_and_lives_on_reads_what_there_is() -> None:
+    async with desk() as d, anyio.create_task_group() as tasks:
+        over, found = anyio.Event(), anyio.Event()
+        values: list[int] = []
+
+        async def live_on() -> None:
+            await over.wait()
+            values.append(await d.value(A))
+            found.set()
+
+        async def ask() -> int:
+            await d.move()
+            if d.moved == 2:
+                tasks.start_soon(live_on)
+            return await d.value(A)
+
+        assert await d.take(ask) == (1, 1)
+        await d.move()
+        over.set()
+        await found.wait()
+        assert values == [3]
+
+
 async def test_what_is_raised_is_raised_and_the_view_is_left() -> None:
     async with desk() as d:
 

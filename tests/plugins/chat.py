@@ -61,5 +61,6 @@ async def ends(b: Bench, table: str, workspace: str = "w") -> Mapping[str, bytes
 
 async def tables(b: Bench, prefix: str, workspace: str = "w") -> dict[str, dict[str, bytes]]:
     """Every table of the memory engine that begins so and holds something: what is left when all is over."""
-    log = b.engine._logs[workspace]  # type: ignore[attr-defined]
-    return {name: dict(cells) for name, cells in log.tables.items() if name.startswith(prefix)}
+    log = b.engine._logs.get(workspace)  # type: ignore[attr-defined]
+    held = {} if log is None else log.tables
+    return {name: dict(cells) for name, cells in held.items() if name.startswith(prefix)}

@@ -537,7 +537,8 @@ async def test_a_server_that_ends_is_503_with_retry_after(profile: Profile) -> N
             await slow.ending.wait()
             client = await b.open(token="bob", profile=profile)
             slow.may_end.set()
-        assert await denied(client, 503) == ({"retry-after": "1"} if profile.denial else {})
+        headers = await denied(client, 503)
+        assert headers in ([{"retry-after": "1"}, {"retry-after": "2"}] if profile.denial else [{}])  # it is spread
 
 
 # --- Who has gone before he is answered
