@@ -21,6 +21,8 @@ TURN = 64
 """Records that are read at a time."""
 
 KEPT_BYTES = 16 * 1024 * 1024
+ENTRY_BYTES = 256
+"""What a record takes beside its text, and a block beside its records."""
 
 
 class Stretch(NamedTuple):
@@ -82,7 +84,7 @@ class Backlog:
         return [Entry.of(record) for record in await self._engine.records(workspace_id, after, upto, TURN)]
 
     def _keep(self, block: _Block, entries: Sequence[Entry]) -> None:
-        size = sum(len(entry.record.body) for entry in entries)
+        size = ENTRY_BYTES + sum(ENTRY_BYTES + len(entry.record.body) for entry in entries)
         self._kept[block] = entries, size
         self._size += size
         while self._size > KEPT_BYTES:

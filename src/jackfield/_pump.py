@@ -45,6 +45,9 @@ TURN_EVENTS = 64
 TURN_SENDS = 256
 LOOK_EVERY = 0.005
 STILL_FOR = 0.004
+BACKLOG = 16
+"""With more than that queued, a lane's next turn waits for the last sends of the one before: else a burst would be
+handed to connections that are in the middle of it, and fill the outboxes of those who read as fast as they can."""
 REPLACED_BY = 4
 """Where some are stuck there may be more, and looking for them one by one would take its time."""
 
@@ -52,7 +55,7 @@ REPLACED_BY = 4
 class Lane:
     """One workspace's queue. `settled` is the position up to which everything has wholly been handed over."""
 
-    __slots__ = ("jobs", "newest", "queued", "settled", "turn", "turns", "whenever")
+    __slots__ = ("jobs", "newest", "paused", "queued", "settled", "turn", "turns", "whenever")
 
     def __init__(self, position: int = 0) -> None:
         self.jobs: deque[tuple[Sequence[Line], Frame]] = deque()
@@ -61,6 +64,7 @@ class Lane:
         self.turns: deque[Turn] = deque()
         """Those in whose sends somebody still is, too."""
         self.queued = False
+        self.paused = False
         self.settled = self.newest = position
         self.whenever: list[tuple[int, Callable[[], object]]] = []
 
@@ -165,9 +169,14 @@ class Pump:
     # --- turns
 
     def _next_turn(self) -> Turn | None:
-        if not self._ready:
-            return None
-        lane = self._ready.popleft()
+        while self._ready:
+            lane = self._ready.popleft()
+            if lane.turn is not None or not lane.turns or len(lane.jobs) < BACKLOG:
+                return self._begin_turn(lane)
+            lane.paused = True  # `_leave` has it ready again
+        return None
+
+    def _begin_turn(self, lane: Lane) -> Turn:
         turn = lane.turn
         if turn is None:
             recipients, frame = lane.jobs.popleft()
@@ -197,6 +206,9 @@ class Pump:
                 lane.queued = False
         if turn.exhausted and not turn.workers:
             self._settle(lane)
+            if lane.paused and not lane.turns:
+                lane.paused = False
+                self._ready.append(lane)
 
     @staticmethod
     def _settle(lane: Lane) -> None:

@@ -29,20 +29,26 @@ _through: ContextVar[View | None] = ContextVar("jackfield_view", default=None)
 def reader(engine: Engine, workspace_id: str) -> Engine | View:
     """What a workspace is read from here: through the view, inside of one."""
     view = _through.get()
-    return engine if view is None or view.workspace_id != workspace_id else view
+    return engine if view is None or not view.is_of(engine, workspace_id) else view
 
 
 class View:
     """A workspace as of one position; first of all the one where the connection stands."""
 
     def __init__(self, engine: Engine, workspace_id: str, position: int) -> None:
-        self.workspace_id = workspace_id
+        self._workspace_id = workspace_id
         self._engine = engine
         self._position = position
         self._keys: set[Key] = set()
         self._tables: set[str] = set()
         self._held: Snapshot | None = None
         self._torn = False
+        self._over = False
+
+    def is_of(self, engine: Engine, workspace_id: str) -> bool:
+        """Whether this workspace is to be looked at through it: while it is taken, and not another application's, which
+        may have one of the same name."""
+        return not self._over and self._engine is engine and self._workspace_id == workspace_id
 
     async def take(self, ask: Callable[[], Awaitable[T]]) -> tuple[T, Snapshot | None]:
         """What `ask` returns, having read through this, and the snapshot that it is of; None where that still is the
@@ -52,7 +58,7 @@ class View:
             for _ in range(TRIES):
                 if not self._torn:
                     return answer, self._held
-                self._held = await self._engine.read(self.workspace_id, tuple(self._keys), tuple(self._tables))
+                self._held = await self._engine.read(self._workspace_id, tuple(self._keys), tuple(self._tables))
                 self._position, self._torn = self._held.position, False
                 answer = await ask()
             return answer, None
@@ -63,7 +69,8 @@ class View:
         try:
             yield
         finally:
-            self._held = None  # a task that was begun inside goes on looking through it
+            self._over = True  # a task that was begun inside still has it
+            self._held = None
             _through.reset(token)
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:

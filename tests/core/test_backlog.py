@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from jackfield import EngineUnavailable, Everyone, MemoryEngine
-from jackfield._backlog import TURN, Backlog
+from jackfield._backlog import ENTRY_BYTES, TURN, Backlog
 from jackfield._log import Head
 from jackfield.engine import Commit, Committed, Draft, History, Record, Trimmed
 from jackfield.testing import FakeClock, settle
@@ -121,7 +121,7 @@ async def test_one_who_leaves_while_he_reads_for_all_leaves_it_to_the_next() -> 
     assert found == [[*range(1, 11)]]
     assert not log.backlog._reading
     assert await log.all(0, 10) == [*range(1, 11)]
-    assert log.asked == 3
+    assert log.asked in (2, 3)  # who comes next is trio's choice: the second one may have been only waiting
 
 
 async def test_one_who_waits_and_leaves_hurts_nobody() -> None:
@@ -212,11 +212,12 @@ async def test_passing_records_that_are_gone_leave_no_hole_in_the_way() -> None:
 
 
 async def test_it_keeps_so_many_bytes_and_lets_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jackfield._backlog.KEPT_BYTES", 64 * 100 * 3)
+    block = ENTRY_BYTES + 64 * (ENTRY_BYTES + 100)
+    monkeypatch.setattr("jackfield._backlog.KEPT_BYTES", block * 3)
     log = Log()
     await log.write(64 * 5, body=b"x" * 100)
     await log.all(0, 64 * 5)
-    assert log.backlog._size == 64 * 100 * 3
+    assert log.backlog._size == block * 3
     assert [block.start for block in log.backlog._kept] == [128, 192, 256]
     await log.all(128, 192)  # now it is the newest
     await log.all(0, 64)
@@ -241,7 +242,7 @@ async def test_nothing_of_a_workspace_is_kept_when_nobody_is_left_there() -> Non
     await log.all(0, 10, "v")
     log.backlog.forget("w")
     assert {block.workspace_id for block in log.backlog._kept} == {"v"}
-    assert log.backlog._size == 10 * 2
+    assert log.backlog._size == ENTRY_BYTES + 10 * (ENTRY_BYTES + 2)
     await log.all(0, 10, "v")
     assert log.asked == 3
     log.backlog.forget("v")

@@ -606,3 +606,51 @@ async def test_who_is_behind_gets_nothing_from_the_pump() -> None:
         rig.publish([alice], "1")
         await settle()
         assert (alice.got, len(alice.line.outbox), alice.line.gate) == ([], 0, BEHIND)
+
+
+# --- bursts
+
+
+@pytest.mark.parametrize("readers", [1, 3, 40])
+async def test_a_burst_is_no_fault_of_those_who_read_as_fast_as_they_can(readers: int) -> None:
+    async with pumping() as rig:
+        everybody = rig.readers(readers, suspends=True)
+        texts = numbers(1_000)
+        rig.publish(everybody, *texts)
+        await settle()
+        assert all(reader.got == texts for reader in everybody)
+        assert rig.pump.lines.congestion[1:] == (0, 0, 0)
+
+
+async def test_a_burst_for_changing_ones_neither() -> None:
+    async with pumping() as rig:
+        everybody = rig.readers(5, suspends=True)
+        for number in range(1_000):
+            rig.publish(everybody[number % 2 :], str(number))
+        await settle()
+        assert [len(reader.got) for reader in everybody] == [500, 1_000, 1_000, 1_000, 1_000]
+        assert all(reader.told == [] for reader in everybody)
+
+
+async def test_in_a_burst_one_who_stalls_keeps_up_nobody() -> None:
+    async with pumping() as rig:
+        stalled, *others = rig.readers(4, suspends=True)
+        stalled.stall()
+        texts = numbers(1_000)
+        rig.publish([stalled, *others], *texts)
+        for _ in range(10):
+            await rig.clock.advance(5 * MS)
+        assert all(reader.got == texts for reader in others)
+        assert stalled.told == ["overrun"]
+
+
+async def test_a_burst_in_one_workspace_leaves_room_for_the_others() -> None:
+    async with pumping() as rig:
+        many, (other,) = rig.readers(3, suspends=True), rig.readers(1, suspends=True)
+        lane = Lane()
+        rig.publish(many, *numbers(1_000))
+        rig.publish([other], "one", lane=lane)
+        await settle()
+        position = rig.order.index((other, "one"))
+        assert position < 600
+        assert len(rig.order) == 3_001

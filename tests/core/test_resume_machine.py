@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from jackfield.testing._bench import _Anybody
 from jackfield.testing._link import CALLS, Gate, Link
 from jackfield.testing._transport import Message, Transport
 from jackfield_members import Members
+from tests.core.inline_sqlite import inline_sqlite
 from tests.core.sights import CHANNELS, USERS, World
 
 KEPT, REPLAYED, OUTBOX = 16, 8, 200
@@ -30,7 +32,14 @@ NUMBERS = Settings(
     connects_per_address=100_000,
 )
 OWNERS = ("alice", "alice", "bob", "carol")
-ENGINES: list[Any] = [pytest.param(MemoryEngine, id="memory")]
+
+
+@contextmanager
+def memory() -> Iterator[Engine]:
+    yield MemoryEngine()
+
+
+ENGINES: list[Any] = [pytest.param(memory, id="memory"), pytest.param(inline_sqlite, id="sqlite")]
 
 
 @attrs.frozen
@@ -405,9 +414,14 @@ commands = st.lists(kinds.flatmap(lambda kind: kind), min_size=12, max_size=45)
 )
 @given(commands=commands)
 async def test_whatever_happens_who_comes_back_is_given_what_he_missed_and_nothing_else(
-    engine: Callable[[], Engine], commands: list[Any]
+    engine: Callable[[], AbstractContextManager[Engine]], commands: list[Any]
 ) -> None:
-    async with bench(Members, nodes=2, engine=engine(), settings=NUMBERS) as b:
+    with engine() as made:
+        await play(made, commands)
+
+
+async def play(engine: Engine, commands: list[Any]) -> None:
+    async with bench(Members, nodes=2, engine=engine, settings=NUMBERS) as b:
         run = Run(b)
         await run.happen(0, "create", "c1", "private", "alice")
         await run.happen(0, "join", "c1", "bob")

@@ -12,7 +12,7 @@ import pytest
 from jackfield import MemoryEngine
 from jackfield._view import TRIES, View, reader
 from jackfield.engine import Cell, Commit, Draft, History, Key
-from jackfield.testing import FakeClock
+from jackfield.testing import FakeClock, settle
 
 A, B, C = Key("t", "a"), Key("t", "b"), Key("t", "c")
 
@@ -171,6 +171,40 @@ async def test_a_task_that_was_begun_inside_and_lives_on_reads_what_there_is() -
         over.set()
         await found.wait()
         assert values == [3]
+
+
+async def test_when_it_is_over_a_task_that_was_begun_inside_leaves_nothing_in_it() -> None:
+    async with desk() as d, anyio.create_task_group() as tasks:
+        over = anyio.Event()
+        readers: list[object] = []
+
+        async def live_on() -> None:
+            readers.append(reader(d, "w"))  # type: ignore[arg-type]
+            await over.wait()
+            readers.append(reader(d, "w"))  # type: ignore[arg-type]
+
+        async def ask() -> int:
+            tasks.start_soon(live_on)
+            await settle()
+            return await d.value(A)
+
+        await d.take(ask)
+        over.set()
+        await settle()
+        assert isinstance(readers[0], View)
+        assert readers[1] is d
+
+
+async def test_another_applications_workspace_of_the_same_name_is_another() -> None:
+    async with desk() as d, desk() as other:
+        await other.move()
+
+        async def ask() -> list[int]:
+            await d.value(A)
+            await d.move(B)
+            return [await d.value(A), await other.value(A)]
+
+        assert await d.take(ask) == ([0, 1], 1)
 
 
 async def test_what_is_raised_is_raised_and_the_view_is_left() -> None:

@@ -58,7 +58,8 @@ class Link:
 
     def cut(self) -> None:
         """Calls fail from here on, and nothing arrives."""
-        self._whole = anyio.Event()
+        if self._whole.is_set():  # who waits for an earlier cut to be mended waits on
+            self._whole = anyio.Event()
 
     def mend(self) -> None:
         """It is whole again, and what it missed arrives."""
