@@ -322,9 +322,11 @@ class Session:
         await node.dispatcher.notify(node.session_opened, self)
         try:
             view = View(node.engine, self.workspace.id, self.line.position)
-            states, snapshot = await view.take(lambda: node.dispatcher.collect(node.initial_state, self))
-            if snapshot is not None:
-                await self.up.advance(snapshot)
+            # Each hook has a deadline of its own; asking again, and what the engine is asked beside them, has this one.
+            with Deadline(node.timers, (len(node.initial_state) + 1) * node.settings.hook_timeout):
+                states, snapshot = await view.take(lambda: node.dispatcher.collect(node.initial_state, self))
+                if snapshot is not None:
+                    await self.up.advance(snapshot)
         except Exception as error:
             logger.error("the initial state could not be made", exc_info=error)
             await self._answer(node.wire.error(None, None, node.clock.time()), "error")

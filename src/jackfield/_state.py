@@ -190,8 +190,8 @@ class Transaction:
         self.audience: Audience | None = None
         """Who the event being decided is for, before the publisher's exceptions."""
         self.moves_sight = True
-        """Set False for a `member.*` that changes nobody's sight: of a channel that everyone sees anyhow, or of who is a
-        member already. What a user saw earlier is found by walking back over these events."""
+        """Set False for a `member.*` that changes nobody's sight: of a channel that everyone sees anyhow, or of who is
+        a member already. What a user saw earlier is found by walking back over these events."""
         self.seen_by: Audience | None = None
         """Set it for a `channel.deleted` to who saw the channel until then. Those of them who come back later are told.
         Where it stays None and nothing else shows it, who resumes across that event has to load afresh."""

@@ -20,6 +20,7 @@ from jackfield import (
     ServerEvent,
     Session,
     Settings,
+    State,
     Topic,
     Unauthorized,
     before,
@@ -46,6 +47,7 @@ from jackfield.testing._link import Gate
 NOON = "2024-01-01T12:00:00.000Z"
 PING = {"type": "ping"}
 PATIENT = Settings(heartbeat_timeout=100_000)
+COUNTS = State("counts", int)
 profiles = pytest.mark.parametrize(
     "profile",
     [UVICORN, HYPERCORN, ANYCORN, GRANIAN, DAPHNE],
@@ -217,6 +219,32 @@ async def test_an_initial_state_that_fails_is_an_internal_error_and_1011() -> No
         assert (await alice.receive_frame())["data"]["code"] == "INTERNAL_ERROR"
         assert (await alice.closed()).code == 1011
         assert desk.codes == [1011]
+
+
+@pytest.mark.parametrize("call", ["read", "records"])
+async def test_an_engine_that_does_not_answer_between_the_hooks_holds_nobody_up(call: str) -> None:
+    """What the hooks ask has their deadline, and what is asked to put their answers together had none."""
+    desk = Desk()
+    gate = Gate((call,))
+    async with bench(desk) as b:
+
+        async def state(session: Session) -> int:
+            b.nodes[0].link.gate = None  # records are not at hand, and the log is ahead of where it stands
+            await b.workspace().get(COUNTS, "n")
+            await b.workspace().update(COUNTS, "n", lambda n: n + 1, publish=lambda _, n: Said(str(n)))
+            session.up.room.recent.clear()  # type: ignore[union-attr]
+            n = await b.workspace().get(COUNTS, "n")
+            b.nodes[0].link.gate = gate
+            return n
+
+        desk.state = state
+        alice = await b.open("alice")
+        await b.clock.advance(9.9)
+        assert gate.waiting
+        assert alice.frames == [] and not alice.transport.ended
+        await b.clock.advance(0.2)
+        assert (await alice.closed()).code == 1011
+        assert not b.app.node.sessions
 
 
 async def test_a_hook_that_closes_it_as_it_opens() -> None:
