@@ -83,8 +83,7 @@ class CatchUp:
         """Its initial state is of there, so what was before that is told by it. Not for who gets a replay: its events
         would have a gap."""
         line, room = self._session.line, self.room
-        if room is None or snapshot.position <= line.position:
-            return
+        assert room is not None, "it has entered"
         if self._recovery is not None:
             if self.given and self._recovery.reason is None:
                 return

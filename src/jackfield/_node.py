@@ -178,7 +178,7 @@ class Node:
                 for start in range(0, len(sessions), drain.batch):
                     if start:
                         await self.clock.sleep(PAUSE)
-                    for session in sessions[start : start + drain.batch]:
+                    for session in self.sessions.intersection(sessions[start : start + drain.batch]):  # some have gone
                         session.drain(f"retry_after_ms={drain.retry_after_ms()}")
                 while self.sessions:
                     self._left = anyio.Event()

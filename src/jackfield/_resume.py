@@ -58,7 +58,8 @@ class Resumes:
             return Recovery(here)
         try:
             place = self._hub.cursors.read(given, room.id, session.user_id)
-            if not place.is_of(at.epoch) or not at.floor <= place.position <= at.lasting:
+            # The room's own epoch is another one as long as it has not been told that the log went back.
+            if not place.is_of(at.epoch) or room.epoch != at.epoch or not at.floor <= place.position <= at.lasting:
                 raise Unusable("expired")
             missed = Missed(session.user_id, session.channels, sees_all=session.sees_all, limit=self._limit)
             entries = await self._read(room, at, place, missed)

@@ -324,9 +324,7 @@ class Session:
             view = View(node.engine, self.workspace.id, self.line.position)
             # Each hook has a deadline of its own; asking again, and what the engine is asked beside them, has this one.
             with Deadline(node.timers, (len(node.initial_state) + 1) * node.settings.hook_timeout):
-                states, snapshot = await view.take(lambda: node.dispatcher.collect(node.initial_state, self))
-                if snapshot is not None:
-                    await self.up.advance(snapshot)
+                states = await view.take(lambda: node.dispatcher.collect(node.initial_state, self), self.up.advance)
         except Exception as error:
             logger.error("the initial state could not be made", exc_info=error)
             await self._answer(node.wire.error(None, None, node.clock.time()), "error")
@@ -462,7 +460,8 @@ class Session:
     async def _close(self) -> None:
         """The one send that may overlap another: on some servers it frees the stuck one."""
         write, node = self.line.write, self._node
-        if self._closed or self._closing is None:
+        # One that is still in its handshake is refused there.
+        if self._closed or self._closing is None or not self.opened:
             return
         self._closed = True
         code, reason, error = self._closing

@@ -50,18 +50,20 @@ class View:
         may have one of the same name."""
         return not self._over and self._engine is engine and self._workspace_id == workspace_id
 
-    async def take(self, ask: Callable[[], Awaitable[T]]) -> tuple[T, Snapshot | None]:
-        """What `ask` returns, having read through this, and the snapshot that it is of; None where that still is the
-        position of before, or each time it read something else."""
+    async def take(self, ask: Callable[[], Awaitable[T]], advance: Callable[[Snapshot], Awaitable[None]]) -> T:
+        """What `ask` returns, having read through this. Before it is asked again, `advance` is told where that stands
+        then: what the connection itself knows has to be of there, too. Where each time it read something else, the
+        answer may be newer than that, and is no older."""
         with self._looked_through():
             answer = await ask()
             for _ in range(TRIES):
                 if not self._torn:
-                    return answer, self._held
+                    break
                 self._held = await self._engine.read(self._workspace_id, tuple(self._keys), tuple(self._tables))
                 self._position, self._torn = self._held.position, False
+                await advance(self._held)
                 answer = await ask()
-            return answer, None
+            return answer
 
     @contextmanager
     def _looked_through(self) -> Generator[None, None, None]:

@@ -218,7 +218,8 @@ async def session_opened(session: Session) -> None:
 @_spec("collect")
 async def initial_state(session: Session) -> object | None:
     """What a client has to know first: `hello.data.state[<the plugin's name>]`. None: no key. Raising closes 1011,
-    since half a state is worse than none.
+    since half a state is worse than none. It is asked again where the workspace has moved on meanwhile, so it only
+    reads.
 
     Example: `return [{"poll_id": id} for id in await session.workspace.all(POLLS)]`
     """

@@ -9,7 +9,7 @@ import attrs
 import orjson
 import pytest
 
-from jackfield._audience import Audience, Channel, Connection, Everyone, Users
+from jackfield._audience import Audience, Channel, Connection, Everyone, Topic, Users
 from jackfield._cursor import Unusable
 from jackfield._log import Entry, Head, sight_of
 from jackfield._missed import Missed
@@ -45,7 +45,7 @@ class Seen:
             return self.sees_all or audience.id in self.channels
         if isinstance(audience, Everyone):
             return True
-        if isinstance(audience, Connection):
+        if isinstance(audience, Connection | Topic):
             return False
         whole, without = audience.whole, audience.without  # type: ignore[attr-defined]
         return self.gets(whole) and not self.gets(without)

@@ -185,6 +185,23 @@ async def test_whoever_is_on_the_way_in_is_sent_away_too() -> None:
         assert not b.app.node.sessions
 
 
+async def test_whose_handshake_hangs_is_refused_and_not_closed_before_it_stands() -> None:
+    async with bench(Speech) as b:
+        node = b.nodes[0]
+        node.link.gate = gate = Gate(("commit",))
+        opening = await b.open("alice")
+        b.app.start_drain()
+        await b.clock.advance(2.5)  # the time that a close may take
+        assert opening.transport.sent == []
+        gate.open()
+        closed = await opening.closed()
+        assert closed.status == 503 or closed.code == 4001
+        assert {message["type"] for message in opening.transport.sent[:1]} <= {
+            "websocket.accept",
+            "websocket.http.response.start",
+        }
+
+
 async def test_they_go_in_batches_and_get_what_there_is_until_then() -> None:
     async with bench(Speech, settings=Settings(connections_per_user=1_000), engine=MemoryEngine()) as b:
         clients = [await b.connect(f"u{n}") for n in range(BATCH + 100)]
@@ -207,6 +224,21 @@ async def test_they_go_in_batches_and_get_what_there_is_until_then() -> None:
             assert sum(start <= moment < start + 500 for moment in told) > len(told) / 10
         assert max(after - before for before, after in pairwise(told)) < 250
         await b.workspace().publish(Said("nobody hears it, and it is published"))
+
+
+async def test_who_has_gone_before_it_is_his_turn_is_not_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """His server is done with him, and a close would come two seconds late."""
+    drained: list[Session] = []
+    monkeypatch.setattr(Session, "drain", lambda session, _: drained.append(session))
+    monkeypatch.setattr("jackfield._drain.BATCH", 1)
+    async with bench(Speech) as b:
+        clients = [await b.connect(f"u{n}") for n in range(3)]
+        b.app.start_drain()
+        await settle()
+        for client in clients:
+            client.close()
+        await b.clock.advance(3 * PAUSE)
+        assert len(drained) == 1
 
 
 async def test_what_was_dispatched_to_a_slow_one_comes_before_the_close() -> None:

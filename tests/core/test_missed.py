@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jackfield._audience import Channel, Connection, Everyone, Users
+from jackfield._audience import Channel, Connection, Everyone, Topic, Users
 from jackfield._cursor import Unusable
 from jackfield.events import MessageNew
 from tests.core.sights import CHANNELS, NOON, USERS, World
@@ -54,6 +54,13 @@ def test_the_end_of_a_channel_is_told_to_those_who_saw_it_and_to_nobody_else() -
     assert w.asked("alice", 2) == [5]
     assert w.asked("bob", 2) == [4]
     assert w.asked("carol", 0) == []
+
+
+def test_who_is_not_there_follows_a_topic_no_more() -> None:
+    w = World()
+    w.create("c1", "public", "alice")
+    w.say("c1", Topic("t"))
+    assert w.asked("alice", 1) == []
 
 
 def test_a_channel_that_comes_and_goes_inside_of_the_range() -> None:

@@ -26,7 +26,9 @@ GRACE = 4.0
 
 @contextmanager
 def serving(path: Path, monkeypatch: pytest.MonkeyPatch, loop: str) -> Iterator[Server]:
-    monkeypatch.setitem(COMMANDS, "serve-restarted", COMMANDS[f"serve-{loop}"].replace("memory://", f"sqlite:///{path}"))
+    monkeypatch.setitem(
+        COMMANDS, "serve-restarted", COMMANDS[f"serve-{loop}"].replace("memory://", f"sqlite:///{path}")
+    )
     with tempfile.TemporaryDirectory() as directory:
         server = Server("serve-restarted", Path(directory), {"PRESENCE_GRACE": f"{GRACE}"})
         try:

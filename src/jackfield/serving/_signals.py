@@ -31,7 +31,7 @@ __all__ = ["drain_on_signals", "until_drained"]
 logger = logging.getLogger("jackfield")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LOOK_EVERY = 1.0
+LOOK_EVERY = 0.1
 """Seconds after which a loop that was begun anew hears no signal before we do."""
 
 
