@@ -1,4 +1,5 @@
-"""A node on SQLite is restarted under its clients: nobody loads afresh, nothing is lost, and nobody was seen to go."""
+"""A node on SQLite ends under its clients, in order or by `kill -9`: nobody loads afresh, nothing is lost, and nobody
+was seen to go."""
 
 from __future__ import annotations
 
@@ -120,3 +121,40 @@ def test_a_rolling_restart(loop: str, tmp_path: Path, monkeypatch: pytest.Monkey
             person.listen()
             assert person.heard == ["m1", "m2", "m3", "m4", "m5"]
             assert person.others == []
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_kill_in_the_middle(loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [Person(f"user-{number}") for number in range(CLIENTS)]
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
+        workspace = stack.enter_context(Workspace(server))
+        channel = {"id": "general", "name": "general", "type": "public", "created_by": "teller"}
+        workspace.publish({"type": "channel.created", "data": channel})
+        for person in people:
+            person.enter(workspace)
+        for person in people:
+            person.listen()
+            person.others.clear()
+        acknowledged = [f"m{number}" for number in range(200)]
+        for first in range(0, 200, 10):
+            say(workspace, *acknowledged[first : first + 10])
+        server.process.kill()  # most of it is on its way, or in the clients' sockets
+        for number, person in enumerate(people):
+            frames, code, _ = person.client.until_closed(10)
+            person.take(frames[: number * 7])  # and a client may die with some of it unread
+            assert code == 1006
+        assert {len(person.heard) for person in people} != {200}
+
+        again = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
+        back = Workspace(again)
+        back.id = workspace.id
+        stack.enter_context(back)
+        for person in people:
+            data = person.enter(back)["data"]
+            assert data["resume"] == {"recovered": True, "replayed": 200 - len(person.heard)}
+        say(back, "m200")
+        for person in people:
+            person.listen()
+            assert person.heard == [*acknowledged, "m200"]
+            assert person.others == []  # those of the dead process are taken for there until its lease has run out
