@@ -65,7 +65,20 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    session.run("coverage", "run", "-m", "pytest")
+    session.run("pytest", "-m", "servers")
+    measure(session)
+
+
+@nox.session(python=PROMISED[0])
+def coverage(session: nox.Session) -> None:
+    """Without the real servers, which are other processes: what the suite runs of every file."""
+    install(session, "test")
+    measure(session)
+
+
+def measure(session: nox.Session) -> None:
+    """Whatever needs no real server, and its branch coverage."""
+    session.run("coverage", "run", "-m", "pytest", "-m", "not servers")
     for percent, files in COVERAGE.items():
         session.run("coverage", "report", f"--fail-under={percent}", f"--include={','.join(files)}")
 

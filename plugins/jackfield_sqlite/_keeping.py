@@ -127,8 +127,8 @@ class Keeping:
     def is_anything_old(self, now: float) -> bool:
         """Whether there is something for `look`."""
         asked = self._ask(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM log WHERE ages < ?1) OR EXISTS (SELECT 1 FROM log WHERE passes < ?1)",
-            (now,),
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM log WHERE ages < ?) OR EXISTS (SELECT 1 FROM log WHERE passes < ?)",
+            (now, now),
         )
         return asked.fetchone() is not None
 

@@ -25,9 +25,10 @@ __all__ = ["Ledger", "NeedsWriting"]
 _COLUMNS = "position, id, head, body, at"
 
 _KNOWN = """
-SELECT id, position FROM lasting WHERE w = ?1 AND id IN (SELECT value FROM json_each(?2))
-UNION ALL SELECT id, position FROM passing WHERE w = ?1 AND id IN (SELECT value FROM json_each(?2)) AND at + ?4 >= ?3
-UNION ALL SELECT id, NULL FROM silent WHERE w = ?1 AND id IN (SELECT value FROM json_each(?2))
+SELECT id, position FROM lasting WHERE w = :w AND id IN (SELECT value FROM json_each(:ids))
+UNION ALL SELECT id, position FROM passing
+    WHERE w = :w AND id IN (SELECT value FROM json_each(:ids)) AND at + :kept >= :now
+UNION ALL SELECT id, NULL FROM silent WHERE w = :w AND id IN (SELECT value FROM json_each(:ids))
 """
 
 
@@ -119,7 +120,8 @@ class Ledger:
         return found, rows[len(found)][3] if len(rows) > len(found) else None
 
     def _known(self, log: Log, ids: Sequence[str], now: float) -> dict[str, int | None]:
-        return dict(self._ask(_KNOWN, (log.w, json.dumps(ids), now, PASSING))) if ids else {}
+        asked = {"w": log.w, "ids": json.dumps(ids), "now": now, "kept": PASSING}
+        return dict(self._ask(_KNOWN, asked)) if ids else {}
 
     def _holds(self, log: Log, position: int, id: str) -> bool:
         """Whether a lasting record of that id stands there, or has been let go since."""
