@@ -65,20 +65,30 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    session.run("pytest", "-m", "servers")
-    measure(session)
+    with_servers(session)
+    without_servers(session)
+
+
+@nox.session(python=PROMISED[0])
+def servers(session: nox.Session) -> None:
+    """The first half of `tests`: real servers, which want the machine for themselves."""
+    install(session, "test")
+    with_servers(session)
 
 
 @nox.session(python=PROMISED[0])
 def coverage(session: nox.Session) -> None:
-    """Without the real servers, which are other processes: what the suite runs of every file."""
+    """The second half, behind `servers`: the rest of the suite, and the branch coverage of both."""
     install(session, "test")
-    measure(session)
+    without_servers(session)
 
 
-def measure(session: nox.Session) -> None:
-    """Whatever needs no real server, and its branch coverage."""
-    session.run("coverage", "run", "-m", "pytest", "-m", "not servers")
+def with_servers(session: nox.Session) -> None:
+    session.run("coverage", "run", "-m", "pytest", "-m", "servers")
+
+
+def without_servers(session: nox.Session) -> None:
+    session.run("coverage", "run", "--append", "-m", "pytest", "-m", "not servers")
     for percent, files in COVERAGE.items():
         session.run("coverage", "report", f"--fail-under={percent}", f"--include={','.join(files)}")
 
