@@ -242,6 +242,11 @@ class Hello(ServerEvent, type="hello", delivery=ephemeral):
     resume: Mapping[str, JSON] | None = None
     """What became of the cursor that it brought."""
 
+    @property
+    def recovered(self) -> bool:
+        """Whether all that was missed follows. If not, and on a first connection, the state has to be loaded."""
+        return bool(self.resume and self.resume.get("recovered"))
+
 
 class Pong(ServerEvent, type="pong", delivery=ephemeral):
     """Answer to `ping`."""

@@ -27,6 +27,7 @@ from jackfield import (
     Unauthorized,
     testing,
 )
+from jackfield._refusals import InternalError
 from jackfield.errors import InvalidEvent
 from jackfield.events import Ack, Ping, Pong, timestamp
 from jackfield.testing import Bench, Client, Closed, FakeClock
@@ -600,7 +601,7 @@ async def test_the_hosts_tokens_expire_and_are_refreshed_too() -> None:
         for bad in ("open-bob", "barred-alice", "nobody's", "open-alice"):
             with pytest.raises(InvalidToken):
                 await alice.request(AuthRefresh(bad))
-        with pytest.raises(testing._client.InternalError):  # type: ignore[attr-defined]
+        with pytest.raises(InternalError):
             await alice.request(AuthRefresh("broken-alice"))
         accounts.expires_at = NOW + 120
         await alice.request(AuthRefresh("open-alice"))

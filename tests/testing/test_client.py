@@ -13,7 +13,7 @@ from jackfield import ClientEvent, Refused, ServerEvent, Session, Settings, hook
 from jackfield.errors import InvalidEvent, InvalidToken, RateLimited, Unauthorized
 from jackfield.events import Ack, Hello, Ping, Pong
 from jackfield.testing import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Closed, Profile
-from jackfield.testing._client import InternalError
+from jackfield._refusals import InternalError, OtherRefusal
 from jackfield.testing._link import Gate
 
 HELLO = '  · {"type":"hello",'
@@ -90,7 +90,7 @@ bench = partial(testing.bench, Ballot)
         ("wordless", Refused),
         ("refused", Refused),
         ("failure", InternalError),
-        ("made up", InternalError),
+        ("made up", OtherRefusal),
     ],
 )
 async def test_a_request_raises_what_the_plugin_raised(how: str, raises: type[Refused]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import orjson
 
-from jackfield import ClientEvent, Refused
-from jackfield.errors import InvalidEvent, InvalidToken, JackfieldError, RateLimited
+from jackfield import ClientEvent
+from jackfield._refusals import refusal
+from jackfield.errors import JackfieldError
 from jackfield.events import Event, Hello, ServerEvent
 from jackfield.testing._clock import settle
 
@@ -77,7 +78,7 @@ class Client:
             frame = self.frames[number]
             if frame["type"] == "error" and frame["data"].get("ref") == ref:
                 del self.frames[number]
-                raise _refused(frame["data"])
+                raise refusal(frame["data"])
             if frame["type"] == "ack" and frame["data"]["ref"] == ref:
                 del self.frames[number]
                 return
@@ -170,31 +171,3 @@ class Client:
             f"  {'·' if n < self._read else '→'} {orjson.dumps(frame).decode()}" for n, frame in enumerate(self.frames)
         ]
         return "What came (→ not asked for yet):\n" + "\n".join(lines) if lines else "Nothing ever came."
-
-
-def _refused(data: Mapping[str, Any]) -> Refused:
-    """The exception that an `error` stands for, a plugin's own too."""
-    code = data["code"]
-    if code == InvalidToken.code:
-        return InvalidToken()
-    if code == RateLimited.code:
-        return RateLimited(data["retry_after_ms"] / 1000)
-    if code == InvalidEvent.code:
-        return InvalidEvent(data.get("detail"))
-    kinds: list[type[Refused]] = [Refused, *_kinds(Refused)]
-    for kind in kinds:
-        if vars(kind).get("code") == code:
-            return kind()
-    return InternalError()
-
-
-class InternalError(Refused):
-    """Server error."""
-
-    code = "INTERNAL_ERROR"
-
-
-def _kinds(kind: type[Refused]) -> Iterator[type[Refused]]:
-    for sub in kind.__subclasses__():
-        yield sub
-        yield from _kinds(sub)
