@@ -44,8 +44,8 @@ COMMANDS = {
     "anycorn-trio": "anycorn --bind=127.0.0.1:{port} --worker-class=trio application:application",
     "granian": "granian --host=127.0.0.1 --port={port} --interface=asgi application:application",
     "daphne": "daphne --bind=127.0.0.1 --port={port} application:without_lifespan",
-    "serve-asyncio": "jackfield.cli serve --host=127.0.0.1 --port=0 --engine=memory:// --loop=asyncio",
-    "serve-trio": "jackfield.cli serve --host=127.0.0.1 --port=0 --engine=memory:// --loop=trio",
+    "serve-asyncio": "jackfield.cli serve --host=127.0.0.1 --port=0 --loop=asyncio",
+    "serve-trio": "jackfield.cli serve --host=127.0.0.1 --port=0 --loop=trio",
 }
 # Others that are started in one test only: one process, which hears the signal itself.
 ALONE = {

@@ -4,7 +4,6 @@ was seen to go."""
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from servers import COMMANDS, Server, Workspace, until
+from servers import Workspace, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,23 +22,6 @@ pytestmark = pytest.mark.servers
 
 CLIENTS = 30
 GRACE = 4.0
-
-
-@contextmanager
-def serving(path: Path, monkeypatch: pytest.MonkeyPatch, loop: str) -> Iterator[Server]:
-    monkeypatch.setitem(
-        COMMANDS, "serve-restarted", COMMANDS[f"serve-{loop}"].replace("memory://", f"sqlite:///{path}")
-    )
-    with tempfile.TemporaryDirectory() as directory:
-        server = Server("serve-restarted", Path(directory), {"PRESENCE_GRACE": f"{GRACE}"})
-        try:
-            until(server.started, 20, "it answers")
-            yield server
-        except BaseException as error:
-            error.add_note(server.log())
-            raise
-        finally:
-            server.end()
 
 
 class Person:
@@ -72,26 +54,38 @@ class Person:
         self.take(self.client.through("pong"))
 
 
+@contextmanager
+def node(loop: str, directory: Path) -> Iterator[Workspace]:
+    """A server on the one file, and a workspace there."""
+    engine = f"sqlite:///{directory / 'chat.db'}"
+    with running(f"serve-{loop}", ENGINE=engine, PRESENCE_GRACE=f"{GRACE}") as server, Workspace(server) as workspace:
+        yield workspace
+
+
+def they_enter(workspace: Workspace, people: list[Person]) -> None:
+    channel = {"id": "general", "name": "general", "type": "public", "created_by": "teller"}
+    workspace.publish({"type": "channel.created", "data": channel})
+    for person in people:
+        assert "resume" not in person.enter(workspace)["data"]
+    for person in people:
+        person.listen()
+        person.others.clear()  # who came when is not what this is about
+
+
 def say(workspace: Workspace, *ids: str) -> None:
     data = {"channel_id": "general", "user_id": "teller", "content": "…", "created_at": "2024-01-01T12:00:00.000Z"}
     workspace.publish(*({"type": "message.new", "data": {"id": id, **data}} for id in ids))
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_a_rolling_restart(loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rolling_restart(loop: str, tmp_path: Path) -> None:
     people = [Person(f"user-{number}") for number in range(CLIENTS)]
     with ExitStack() as stack:
-        server = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
-        workspace = stack.enter_context(Workspace(server))
-        channel = {"id": "general", "name": "general", "type": "public", "created_by": "teller"}
-        workspace.publish({"type": "channel.created", "data": channel})
-        for person in people:
-            assert "resume" not in person.enter(workspace)["data"]
+        workspace = stack.enter_context(node(loop, tmp_path))
+        they_enter(workspace, people)
         say(workspace, "m1", "m2")
-        for person in people:
-            person.listen()
-            person.others.clear()  # who came when is not what this is about
 
+        server = workspace.server
         server.process.terminate()
         say(workspace, "m3")  # it is served until it has gone
         waits: list[float] = []
@@ -105,10 +99,8 @@ def test_a_rolling_restart(loop: str, tmp_path: Path, monkeypatch: pytest.Monkey
         assert server.process.wait(10) == 0
         assert max(waits) <= GRACE / 2
 
-        again = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
-        back = Workspace(again)
+        back = stack.enter_context(node(loop, tmp_path))
         back.id = workspace.id
-        stack.enter_context(back)
         say(back, "m4")
         for person in people:
             data = person.enter(back)["data"]
@@ -124,32 +116,23 @@ def test_a_rolling_restart(loop: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_a_kill_in_the_middle(loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_in_the_middle(loop: str, tmp_path: Path) -> None:
     people = [Person(f"user-{number}") for number in range(CLIENTS)]
     with ExitStack() as stack:
-        server = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
-        workspace = stack.enter_context(Workspace(server))
-        channel = {"id": "general", "name": "general", "type": "public", "created_by": "teller"}
-        workspace.publish({"type": "channel.created", "data": channel})
-        for person in people:
-            person.enter(workspace)
-        for person in people:
-            person.listen()
-            person.others.clear()
+        workspace = stack.enter_context(node(loop, tmp_path))
+        they_enter(workspace, people)
         acknowledged = [f"m{number}" for number in range(200)]
         for first in range(0, 200, 10):
             say(workspace, *acknowledged[first : first + 10])
-        server.process.kill()  # most of it is on its way, or in the clients' sockets
+        workspace.server.process.kill()  # most of it is on its way, or in the clients' sockets
         for number, person in enumerate(people):
             frames, code, _ = person.client.until_closed(10)
             person.take(frames[: number * 7])  # and a client may die with some of it unread
             assert code == 1006
         assert {len(person.heard) for person in people} != {200}
 
-        again = stack.enter_context(serving(tmp_path / "chat.db", monkeypatch, loop))
-        back = Workspace(again)
+        back = stack.enter_context(node(loop, tmp_path))
         back.id = workspace.id
-        stack.enter_context(back)
         for person in people:
             data = person.enter(back)["data"]
             assert data["resume"] == {"recovered": True, "replayed": 200 - len(person.heard)}

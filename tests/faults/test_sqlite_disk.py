@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import tempfile
 import threading
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from jackfield.engine import (
 from jackfield.testing import FakeClock, settle
 from jackfield_sqlite import SQLiteEngine
 from jackfield_sqlite._thread import Job
-from servers import API_KEY, COMMANDS, Server, until
+from servers import Server, running
 
 A = Key("polls", "a")
 
@@ -192,18 +191,6 @@ async def test_a_disk_that_cannot_flush_leaves_the_outcome_open(
 # --- under a server
 
 
-@contextmanager
-def serving(path: Path, monkeypatch: pytest.MonkeyPatch, loop: str) -> Iterator[Server]:
-    monkeypatch.setitem(COMMANDS, "serve-sqlite", COMMANDS[f"serve-{loop}"].replace("memory://", f"sqlite:///{path}"))
-    with tempfile.TemporaryDirectory() as directory:
-        server = Server("serve-sqlite", Path(directory), {"API_KEY": API_KEY, "PRESENCE_GRACE": "0.2"})
-        try:
-            until(server.started, 20, "it answers")
-            yield server
-        finally:
-            server.end()
-
-
 def post(server: Server, id: str, size: int = 8000) -> Any:
     data = {"id": id, "channel_id": "c1", "user_id": "alice", "created_at": "2024-01-01T12:00:00.000Z"}
     event = {"type": "message.new", "data": {**data, "content": "x" * size}, "to": "everyone", "id": id}
@@ -213,9 +200,9 @@ def post(server: Server, id: str, size: int = 8000) -> Any:
 @pytest.mark.servers
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_FSIZE"), reason="Linux only")
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_a_server_whose_disk_fills_up(loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_whose_disk_fills_up(loop: str, tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    with serving(path, monkeypatch, loop) as server:
+    with running(f"serve-{loop}", ENGINE=f"sqlite:///{path}") as server:
         process = psutil.Process(server.process.pid)
         assert [post(server, f"m{n}").status_code for n in range(5)] == [202] * 5
         _, hard = process.rlimit(psutil.RLIMIT_FSIZE)

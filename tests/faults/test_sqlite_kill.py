@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -16,26 +13,11 @@ import pytest
 from jackfield.engine import History
 from jackfield.testing import FakeClock
 from jackfield_sqlite import SQLiteEngine
-from servers import API_KEY, COMMANDS, Server, until
+from servers import API_KEY, running, until
 
 PUBLISHERS = 4
 WORKSPACES = ("acme", "beta")
 KILLS = 4
-
-
-@contextmanager
-def serving(path: Path, monkeypatch: pytest.MonkeyPatch, loop: str) -> Iterator[Server]:
-    monkeypatch.setitem(COMMANDS, "serve-sqlite", COMMANDS[f"serve-{loop}"].replace("memory://", f"sqlite:///{path}"))
-    with tempfile.TemporaryDirectory() as directory:
-        server = Server("serve-sqlite", Path(directory), {})
-        try:
-            until(server.started, 20, "it answers")
-            yield server
-        except BaseException as error:
-            error.add_note(server.log())
-            raise
-        finally:
-            server.end()
 
 
 class Publisher:
@@ -75,13 +57,11 @@ def count(publishers: list[Publisher]) -> int:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_what_was_acknowledged_is_there_after_kill_9(
-    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_acknowledged_is_there_after_kill_9(loop: str, tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     publishers = [Publisher(f"p{n}") for n in range(PUBLISHERS)]
     for _ in range(KILLS):
-        with serving(path, monkeypatch, loop) as server:
+        with running(f"serve-{loop}", ENGINE=f"sqlite:///{path}") as server:
             threads = [threading.Thread(target=one.until_killed, args=(server.url,)) for one in publishers]
             before = count(publishers)
             for thread in threads:
@@ -94,7 +74,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(
             server.process.wait()
             for thread in threads:
                 thread.join()
-    with serving(path, monkeypatch, loop) as server:
+    with running(f"serve-{loop}", ENGINE=f"sqlite:///{path}") as server:
         for one in publishers:
             assert len(one.unknown) == KILLS
             # What was acknowledged is known, at the place that was told.
