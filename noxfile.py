@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,8 @@ PYTHONS = list(dict.fromkeys([*PROMISED, "{}.{}".format(*sys.version_info)]))
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ.setdefault("PYENV_VERSION", ":".join(path.name for path in PYENV.glob("versions/3.*")))
 
+CLIENT = ["debounce", "ending", "frames", "heart", "inbox", "patience", "renewal", "requests", "tokens", "values"]
+
 # Percent of the branches, and of what. The pure modules and who may come in: nothing there goes untested.
 COVERAGE = {
     97: ["src/jackfield/*", "plugins/*"],
@@ -47,6 +50,8 @@ COVERAGE = {
         "src/jackfield/_state.py",
         "src/jackfield/_view.py",
         "src/jackfield/_wire.py",
+        "src/jackfield/_refusals.py",
+        *(f"src/jackfield/client/_{name}.py" for name in CLIENT),
         "plugins/jackfield_auth/*",
     ],
 }
@@ -136,8 +141,25 @@ def examples(session: nox.Session) -> None:
     session.run("pytest", "tests/examples", *session.posargs)
 
 
+@nox.session(python=PROMISED[0])
+def browser(session: nox.Session) -> None:
+    """The browser's client and the example workspace, in Node and in Chromium; screenshots lie in screenshots/."""
+    for program in ("node", "npm", "chromium"):
+        if shutil.which(program) is None:
+            session.skip(f"{program} is not there, so nothing of the browser was tested. apt-get install {program}")
+    install(session, "browser")
+    session.run("node", "--test", *glob("tests/browser/client/*.test.mjs"), external=True)
+    compiler = Path(session.create_tmp(), "npm")
+    session.run("npm", "install", "--silent", "--no-save", f"--prefix={compiler}", TYPESCRIPT, external=True)
+    with (compiler / "jackfield.d.ts").open("w") as types:
+        session.run("jackfield", "types", stdout=types)
+    session.run("pytest", "tests/browser", *session.posargs, env={"SCREENSHOTS": "screenshots"})
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A server, three clients, two workspaces, and every frame as it arrives."""
+    """The example workspace with two people in it, and their addresses; `-- --scripted` plays and checks itself."""
     session.install(".[serve,trio]")
-    session.run("python", "-m", "jackfield.cli.demo", *session.posargs)
+    scripted = "--scripted" in session.posargs
+    arguments = [argument for argument in session.posargs if argument != "--scripted"]
+    session.run("python", "-m", "jackfield.cli.demo" if scripted else "examples.workspace", *arguments)

@@ -18,7 +18,7 @@ from line import Line
 from servers import API_KEY, Server, Workspace, running, until
 
 HERE = Path(__file__).parent
-WITHIN = 10.0
+WITHIN = 20.0
 """Seconds in which what is expected has to come."""
 
 Entry = Mapping[str, Any]
