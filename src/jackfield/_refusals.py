@@ -26,17 +26,34 @@ class OtherRefusal(Refused):
 
 def refusal(data: Mapping[str, Any]) -> Refused:
     """What it was refused with: an object of the class that has its code, a plugin's own too, where this process knows
-    one."""
-    code: str = data["code"]
+    one. Whatever else a server says there is no reason to fail."""
+    code, message, detail = (_text(data.get(key)) for key in ("code", "message", "detail"))
+    made = _made(code, message, detail, data.get("retry_after_ms"))
+    made.detail = detail or None
+    return made
+
+
+def _made(code: str, message: str, detail: str, milliseconds: object) -> Refused:
     if code == RateLimited.code:
-        return RateLimited(data.get("retry_after_ms", 1000) / 1000)
+        return RateLimited(_seconds(milliseconds))
     if code == InvalidEvent.code:
-        return InvalidEvent(data.get("detail"))
+        return InvalidEvent(detail)
     kinds: list[type[Refused]] = [Refused, *_kinds(Refused)]
     for kind in kinds:
         if vars(kind).get("code") == code:
-            return kind()
-    return OtherRefusal(code, data.get("message", ""))
+            try:
+                return kind()
+            except TypeError:  # it needs what does not go over the wire
+                break
+    return OtherRefusal(code, message)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(milliseconds: object) -> float:
+    return max(1, milliseconds) / 1000 if isinstance(milliseconds, int | float) else 1.0
 
 
 def _kinds(kind: type[Refused]) -> Iterator[type[Refused]]:

@@ -48,8 +48,12 @@ class Process:
         self._entries: queue.Queue[Entry] = queue.Queue()
         self._errors: list[str] = []
         assert self._process.stderr is not None
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._errors.extend, args=(self._process.stderr,), daemon=True).start()
+        self._listeners = [
+            threading.Thread(target=self._listen, daemon=True),
+            threading.Thread(target=self._errors.extend, args=(self._process.stderr,), daemon=True),
+        ]
+        for listener in self._listeners:
+            listener.start()
 
     def do(self, command: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -62,7 +66,14 @@ class Process:
         assert self._process.poll() is None, f"the driver ended with {self._process.returncode}: {self._errors}"
 
     def end(self) -> None:
-        self._process.communicate(timeout=WITHIN)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(WITHIN)
+        for listener in self._listeners:
+            listener.join(WITHIN)
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -16,8 +16,9 @@ order. Needs the extra `client`.
 
 from __future__ import annotations
 
-from jackfield.client._client import Client, Token, Value
+from jackfield.client._client import Client, Value
 from jackfield.client._connect import connect
+from jackfield.client._tokens import Token
 from jackfield.client._values import BufferFull, Closed, Disconnected, Unknown
 
 __all__ = ["BufferFull", "Client", "Closed", "Disconnected", "Token", "Unknown", "Value", "connect"]

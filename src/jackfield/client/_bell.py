@@ -24,6 +24,10 @@ class Bell:
         """There is news."""
         self._rung.set()
 
+    def hush(self) -> None:
+        """Whatever was rung until now is no news any more."""
+        self._rung = anyio.Event()
+
     async def wait(self, until: float = math.inf) -> None:
         """Return when it was rung, or at that moment of the monotonic clock."""
         seconds = until - self._clock.monotonic()
@@ -34,7 +38,7 @@ class Bell:
                 tasks.start_soon(self._ring_in, seconds)
                 await self._rung.wait()
                 tasks.cancel_scope.cancel()
-        self._rung = anyio.Event()
+        self.hush()
 
     async def _ring_in(self, seconds: float) -> None:
         await self._clock.sleep(seconds)

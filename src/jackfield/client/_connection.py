@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from jackfield.client._ending import CUT, Ending
-from jackfield.client._link import Ended
+from jackfield.client._ending import CUT, Ended, Ending
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -35,14 +35,14 @@ class Talk(Protocol):
         ...
 
     def heard(self, text: str) -> bool:
-        """A frame; whether there is room for more. Raises Ended to leave."""
+        """A frame; whether to read on. Raises Ended to leave."""
         ...
 
     async def room(self) -> None:
-        """Return when there is."""
+        """Return when it may."""
         ...
 
-    async def renew(self, link: Link) -> None:
+    async def renew(self) -> None:
         """What goes on beside."""
         ...
 
@@ -77,9 +77,9 @@ async def converse(
         endings.append(SILENT)
         dialing.cancel()
 
-    async def until_the_end(part: Callable[[Link], Awaitable[None]], link: Link, scope: anyio.CancelScope) -> None:
+    async def until_the_end(part: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
         try:
-            await part(link)
+            await part()
         except Ended as ended:
             endings.append(ended.ending)
             scope.cancel()
@@ -89,8 +89,8 @@ async def converse(
         try:
             with dialing:
                 async with dialed as link, anyio.create_task_group() as talking:
-                    for part in (read, write, talk.renew):
-                        talking.start_soon(until_the_end, part, link, talking.cancel_scope)
+                    for part in (partial(read, link), partial(write, link), talk.renew):
+                        talking.start_soon(until_the_end, part, talking.cancel_scope)
         except Ended as ended:
             endings.append(ended.ending)
         tasks.cancel_scope.cancel()

@@ -33,22 +33,18 @@ class Debounce:
             self._channels[channel_id] = _Typing(now, now)
             return True
         typing.pressed_at = now
-        if now - typing.said_at < self._repeat:
+        if now < typing.said_at + self._repeat:
             return False
         typing.said_at = now
         return True
 
     def stopped(self, channel_id: str) -> bool:
-        """The user has stopped; whether anybody was told that he had begun."""
+        """It is over there; whether the server was told that it had begun."""
         return self._channels.pop(channel_id, None) is not None
-
-    def ended(self, channel_id: str) -> None:
-        """The server says it is over, by itself."""
-        self._channels.pop(channel_id, None)
 
     def idle(self, now: float) -> list[str]:
         """Channels in which it is over now."""
-        over = [id for id, typing in self._channels.items() if now - typing.pressed_at >= self._idle]
+        over = [id for id, typing in self._channels.items() if now >= typing.pressed_at + self._idle]
         for id in over:
             del self._channels[id]
         return over

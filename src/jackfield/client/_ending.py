@@ -10,7 +10,7 @@ import attrs
 
 from jackfield.errors import CloseCode
 
-__all__ = ["CUT", "Backoff", "Ending", "pause"]
+__all__ = ["CUT", "Backoff", "Ended", "Ending", "pause"]
 
 CUT = 1006
 """What RFC 6455 calls an end without a close frame."""
@@ -19,18 +19,23 @@ LEAST_AFTER_INTERNAL = 5.0
 """Seconds that a server which failed is left alone."""
 
 _NONE_GIVEN = 1005
-_RETRY_AFTER = re.compile(r"retry_after_ms=(\d{1,9})")
+_RETRY_AFTER = re.compile(r"retry_after_ms=(\d{1,9})", re.ASCII)
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _FINAL_BELOW_4500 = frozenset({CloseCode.NORMAL, CloseCode.UNSUPPORTED, CloseCode.TOO_BIG})
 _INTERNAL, _DRAINING, _INVALID_TOKEN = map(int, (CloseCode.INTERNAL, CloseCode.DRAINING, CloseCode.INVALID_TOKEN))
 _TOKEN_REFUSED = 401
 _COME_LATER = frozenset({429, 503})
 
 
+def _given(code: int | None) -> int:
+    return CUT if code is None or code == _NONE_GIVEN else int(code)
+
+
 @attrs.frozen
 class Ending:
     """The end of a connection, or of an attempt to make one."""
 
-    code: int = CUT
+    code: int = attrs.field(default=CUT, converter=_given)
     reason: str = ""
     status: int | None = None
     """HTTP's, where the upgrade was refused."""
@@ -52,7 +57,7 @@ class Ending:
     def retry_after(self) -> float | None:
         """Seconds that the server asked for."""
         if self.header is not None:
-            return float(self.header) if self.header.isascii() and self.header.isdigit() else None
+            return float(self.header) if _SECONDS.fullmatch(self.header) else None  # a date would need the same clock
         found = _RETRY_AFTER.fullmatch(self.reason)
         return int(found[1]) / 1000 if found else None
 
@@ -60,6 +65,14 @@ class Ending:
         if self.status is not None:
             return f"HTTP {self.status}"
         return f"{self.code} {self.reason}".rstrip()
+
+
+class Ended(Exception):
+    """The line is gone, or never stood."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(str(ending))
+        self.ending = ending
 
 
 @attrs.define
@@ -94,6 +107,5 @@ def pause(ending: Ending, backoff: Backoff) -> float:
     asked = ending.retry_after
     if ending.code == _DRAINING and asked is not None:
         return backoff.random() * asked  # that spreads everybody already
-    if asked is None:
-        asked = LEAST_AFTER_INTERNAL if ending.code == _INTERNAL else 0.0
-    return asked + backoff.next()
+    least = LEAST_AFTER_INTERNAL if ending.code == _INTERNAL else 0.0
+    return max(asked or 0.0, least) + backoff.next()

@@ -7,8 +7,12 @@ import math
 __all__ = ["Heart"]
 
 
+LEAST = 1.0
+"""Seconds between two pings, whatever the server asks for: a broken one would have it all of the time."""
+
+
 class Heart:
-    """Of one connection. It beats from `hello` on, which is waited for as any sign of life."""
+    """Of one connection. It beats from `hello` on; until then nothing else counts as a sign of life."""
 
     def __init__(self, patience: float, now: float) -> None:
         self.ping_at = math.inf
@@ -20,8 +24,9 @@ class Heart:
 
     def opened(self, interval: float, now: float) -> None:
         """`hello` has come, and asks for a ping every `interval` seconds."""
-        self._interval = interval
-        self.ping_at = now + interval
+        self._interval = max(interval, LEAST)
+        self.ping_at = now + self._interval
+        self._owed_since = None
 
     def pinged(self, now: float) -> None:
         """Somebody sends one."""
@@ -31,7 +36,8 @@ class Heart:
 
     def lived(self) -> None:
         """Something has come."""
-        self._owed_since = None
+        if self.ping_at < math.inf:
+            self._owed_since = None
 
     def hold(self) -> None:
         """Nobody reads for now: the silence is ours."""

@@ -1,10 +1,10 @@
-"""One WebSocket, by httpx-ws: over a socket, or straight into an application."""
+"""One WebSocket over a socket, by httpx-ws."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import httpcore
@@ -17,20 +17,11 @@ from httpx_ws import (
     WebSocketUpgradeError,
     aconnect_ws,
 )
-from httpx_ws.transport import ASGIWebSocketTransport
 from wsproto.utilities import LocalProtocolError, ProtocolError
 
-from jackfield.client._ending import CUT, Ending
+from jackfield.client._ending import CUT, Ended, Ending
 
-__all__ = ["Dial", "Ended", "Link", "dialer"]
-
-
-class Ended(Exception):
-    """The line is gone, or never stood."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(str(ending))
-        self.ending = ending
+__all__ = ["Dial", "Link", "over_sockets"]
 
 
 class Link(Protocol):
@@ -63,16 +54,20 @@ Dial = Callable[[str, str], AbstractAsyncContextManager[Link]]
 """Makes one, with a token and a cursor. Entering it raises Ended where none comes about; leaving it closes 1000."""
 
 
-def dialer(url: str, app: Any, http: httpx.AsyncClient | None) -> Dial:
-    """Connections to `url`, or to an ASGI application in this process."""
+def over_sockets(url: str, http: httpx.AsyncClient | None) -> Dial:
+    """Connections to `url`. Raises ValueError for what is none."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url!r} is no URL: {error}") from None
 
     @asynccontextmanager
     async def dial(token: str, cursor: str) -> AsyncGenerator[Link, None]:
-        target = httpx.URL(url).copy_merge_params({"resume": cursor})
+        target = address.copy_merge_params({"resume": cursor})
         headers = {"authorization": f"Bearer {token}"}
         try:
             async with (
-                _speaker(app, http) as client,
+                _speaker(http) as client,
                 aconnect_ws(
                     str(target),
                     client,
@@ -101,13 +96,12 @@ def dialer(url: str, app: Any, http: httpx.AsyncClient | None) -> Dial:
 
 
 @asynccontextmanager
-async def _speaker(app: Any, http: httpx.AsyncClient | None) -> AsyncGenerator[httpx.AsyncClient, None]:
+async def _speaker(http: httpx.AsyncClient | None) -> AsyncGenerator[httpx.AsyncClient, None]:
     """Who speaks HTTP for one connection; the caller's own is not closed."""
     if http is not None:
         yield http
         return
-    transport = None if app is None else ASGIWebSocketTransport(app)
-    async with httpx.AsyncClient(transport=transport) as client:
+    async with httpx.AsyncClient() as client:
         yield client
 
 

@@ -15,15 +15,17 @@ MARGIN = 30.0
 """Seconds before its end at which a token is renewed at the latest, where it lives long enough."""
 SHARE = 0.1
 """Of its life, the same; and how much of it is chance, so that those who came together do not ask together."""
+LEAST = 1.0
+"""Seconds between two askings: who gives the same token again would be asked ever faster towards its end."""
 
 
 def expiry_of(token: str) -> float | None:
     """`exp` of a JSON web token, in seconds since 1970; None for any other. Nothing is verified: only its holder asks,
     who wants to know when to bring the next."""
-    _, dot, rest = token.partition(".")
-    payload, second, _ = rest.partition(".")
-    if not dot or not second:
+    parts = token.split(".")
+    if len(parts) != 3:
         return None
+    payload = parts[1]
     try:
         claims: Any = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         exp = claims["exp"]
@@ -32,11 +34,11 @@ def expiry_of(token: str) -> float | None:
     return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
 
 
-def renew_at(expires_at: float | None, now: float, random: Callable[[], float]) -> float:
-    """The moment for it, on the clock of both; never, where the end is unknown."""
-    if expires_at is None:
-        return math.inf
+def renew_at(expires_at: float, now: float, random: Callable[[], float]) -> float:
+    """The moment for it, on the clock of both. Never for one that is over: it was taken all the same, so the two clocks
+    differ, and the server says when it does not take it any more."""
     left = expires_at - now
-    before = max(MARGIN, SHARE * left)
+    if left <= 0:
+        return math.inf
     early = random() * SHARE * left
-    return now + max(left / 2, left - before - early)
+    return now + max(LEAST, left / 2, left - max(MARGIN, SHARE * left) - early)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
 import anyio
 import attrs
+import orjson
 
 from jackfield.client._values import BufferFull
 
@@ -23,7 +24,7 @@ class Request:
     """One of them. `done` is set when it was answered; then `failure` is what it was refused with, or None."""
 
     number: int
-    event: Mapping[str, Any]
+    text: str
     done: anyio.Event = attrs.field(factory=anyio.Event)
     failure: Exception | None = None
 
@@ -45,10 +46,11 @@ class Requests:
         self._not_before = -math.inf
 
     def add(self, event: Mapping[str, Any]) -> Request:
-        """One more. Raises BufferFull."""
+        """One more. Raises BufferFull, and TypeError for what has no form in JSON."""
         if len(self._waiting) + len(self._sent) >= self._buffer:
             raise BufferFull(self._buffer)
-        request = Request(next(self._numbers), event)
+        number = next(self._numbers)
+        request = Request(number, orjson.dumps({**event, "ref": f"request-{number}"}).decode())
         self._waiting[request.number] = request
         return request
 
@@ -56,8 +58,19 @@ class Requests:
         """Nobody waits for its answer any more; sent, it stays sent."""
         self._waiting.pop(request.number, None)
         self._sent.pop(request.number, None)
+        self._relax()
 
-    def due(self, now: float) -> list[dict[str, Any]]:
+    @property
+    def outstanding(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._sent or self._waiting)
+
+    @property
+    def expects(self) -> bool:
+        """Whether an answer is on its way."""
+        return bool(self._sent)
+
+    def due(self, now: float) -> list[str]:
         """What to send now, each with its `ref`; it counts as sent."""
         if now < self._not_before:
             return []
@@ -65,7 +78,7 @@ class Requests:
         ready = list(self._waiting.values())[: max(0, room)]
         for request in ready:
             self._sent[request.number] = self._waiting.pop(request.number)
-        return [{**request.event, "ref": f"request-{request.number}"} for request in ready]
+        return [request.text for request in ready]
 
     def due_at(self, now: float) -> float:
         """When to ask `due` next, unless something happens before."""
@@ -91,7 +104,7 @@ class Requests:
         if (request := self._sent.pop(_number(ref), None)) is None:
             return False
         self._limited = True
-        self._not_before = now + retry_after
+        self._not_before = max(self._not_before, now + retry_after)
         self._put_back([request])
         return True
 
@@ -100,19 +113,22 @@ class Requests:
         unanswered, self._sent = list(self._sent.values()), {}
         self._put_back(unanswered)
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: Callable[[], Exception]) -> None:
         """There will be no other connection."""
         for request in (*self._sent.values(), *self._waiting.values()):
-            request.failure = failure
+            request.failure = failure()
             request.done.set()
         self._sent.clear()
         self._waiting.clear()
 
     def _answered(self, ref: object) -> Request | None:
         request = self._sent.pop(_number(ref), None)
-        if not self._sent and not self._waiting:
-            self._limited = False
+        self._relax()
         return request
+
+    def _relax(self) -> None:
+        if not self.outstanding:
+            self._limited = False
 
     def _put_back(self, requests: list[Request]) -> None:
         together = {request.number: request for request in requests} | self._waiting

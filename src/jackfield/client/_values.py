@@ -32,7 +32,7 @@ class Unknown:
 
 
 class Closed(JackfieldError):
-    """The connection has ended, and coming back would not help: the token is refused, access was revoked, …
+    """The connection has ended, and coming back would not help: the token is refused, for one, or access was revoked.
 
     `code` is the close code and `reason` its text; `status` is HTTP's where the upgrade itself was refused.
     """
@@ -42,6 +42,10 @@ class Closed(JackfieldError):
         self.code = code
         self.reason = reason
         self.status = status
+
+    def again(self) -> Closed:
+        """Another one like it: what is raised twice collects the tracebacks of both."""
+        return Closed(self.code, self.reason, self.status)
 
 
 class BufferFull(JackfieldError):

@@ -13,6 +13,8 @@ from anyio.lowlevel import checkpoint, current_token
 __all__ = ["FakeClock", "settle"]
 
 SPINS = 100_000
+LOOKS = 3
+"""In a row: a cancellation on its way to a task that waits already is a call of the loop, and no task."""
 
 
 async def settle() -> None:
@@ -27,9 +29,12 @@ async def settle() -> None:
         return
     # anyio's own looks every 100 ms under asyncio, which is most of a test's time.
     this = asyncio.current_task()
+    looks = 0
     for _ in range(SPINS):
         await checkpoint()
-        if all(task is this or _blocked(task) for task in asyncio.all_tasks()):
+        at_rest = all(task is this or _blocked(task) for task in asyncio.all_tasks())
+        looks = looks + 1 if at_rest else 0
+        if looks == LOOKS:
             return
     raise RuntimeError("the tasks do not come to rest; one of them spins")
 
