@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from glob import glob
 from itertools import chain
 from pathlib import Path
 
@@ -29,6 +30,9 @@ PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ.setdefault("PYENV_VERSION", ":".join(path.name for path in PYENV.glob("versions/3.*")))
 
 CLIENT = ["debounce", "ending", "frames", "heart", "inbox", "patience", "renewal", "requests", "tokens", "values"]
+
+TYPESCRIPT = "typescript@~7.0"
+COMPILED = ["--strict", "--noEmit", "--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler"]
 
 # Percent of the branches, and of what. The pure modules and who may come in: nothing there goes untested.
 COVERAGE = {
@@ -148,12 +152,21 @@ def browser(session: nox.Session) -> None:
         if shutil.which(program) is None:
             session.skip(f"{program} is not there, so nothing of the browser was tested. apt-get install {program}")
     install(session, "browser")
-    session.run("node", "--test", *glob("tests/browser/client/*.test.mjs"), external=True)
-    compiler = Path(session.create_tmp(), "npm")
-    session.run("npm", "install", "--silent", "--no-save", f"--prefix={compiler}", TYPESCRIPT, external=True)
-    with (compiler / "jackfield.d.ts").open("w") as types:
-        session.run("jackfield", "types", stdout=types)
+    session.run("node", "--test", *sorted(glob("tests/browser/client/*.test.mjs")), external=True)
+    compile_types(session, Path(session.create_tmp(), "types"))
     session.run("pytest", "tests/browser", *session.posargs, env={"SCREENSHOTS": "screenshots"})
+
+
+def compile_types(session: nox.Session, directory: Path) -> None:
+    """What `jackfield types` prints, beside code that uses it rightly and wrongly, under the strict compiler."""
+    directory.mkdir(exist_ok=True)
+    with (directory / "jackfield.d.ts").open("w") as types:
+        session.run("jackfield", "types", stdout=types)
+    for source in Path("tests/browser/types").glob("*.ts"):
+        shutil.copy(source, directory)
+    session.run("npm", "install", "--silent", "--no-save", f"--prefix={directory}", TYPESCRIPT, external=True)
+    sources = map(str, directory.glob("*.ts"))
+    session.run(f"{directory}/node_modules/.bin/tsc", *COMPILED, *sources, external=True)
 
 
 @nox.session

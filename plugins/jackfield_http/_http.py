@@ -15,6 +15,7 @@ from jackfield import InvalidEvent, Jackfield, Receipt, Refused, UnknownAudience
 from jackfield.errors import EngineError
 from jackfield.hookspecs import presence_of
 from jackfield_http._body import read_posts
+from jackfield_http._contract import client_routes, contract_routes
 
 __all__ = ["HTTP"]
 
@@ -27,9 +28,11 @@ Handler = Callable[[Jackfield, Request], Awaitable[Response]]
 
 @attrs.define(eq=False)
 class HTTP:
-    """`api_key` is what `Authorization: Bearer …` must carry; without one every path that needs it is 401."""
+    """`api_key` is what `Authorization: Bearer …` must carry; without one every path that needs it is 401. With `docs`
+    everybody may read which events there are: `/docs`, `/asyncapi.json` and `/jackfield.d.ts`."""
 
     api_key: str | None = attrs.field(default=None, repr=False, metadata={"env": "API_KEY"})
+    docs: bool = True
     name: str = "http"
 
     @hookimpl
@@ -62,6 +65,8 @@ class HTTP:
             Route("/admin/drain", keyed(drain), methods=["POST"]),
             Route("/health/live", live),
             Route("/health/ready", ready),
+            *client_routes(),
+            *(contract_routes(app) if self.docs else ()),
         )
 
     def _has_key(self, request: Request) -> bool:

@@ -64,7 +64,7 @@ def test_an_interruption_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jackfield.cli._show.plugins_of", interrupted)
-    monkeypatch.setattr("jackfield.cli._show._app", interrupted)
+    monkeypatch.setattr("jackfield.cli._show.app_of", interrupted)
     assert main(["plugins"]) == 130
 
 

@@ -40,12 +40,18 @@ LAYERS = [
     {"_node"},
     {"_asgi", "_app", "serving"},
     {""},  # the facade: jackfield itself
+    {"schema"},
+    {"browser"},
+    {"_refusals"},
+    {"client"},
     {"testing", "cli"},
 ]
-CORE = [name for layer in LAYERS[:-1] for name in layer]
+CORE = [name for layer in LAYERS[:-3] for name in layer]
 
 BASE = {"anyio", "attrs", "cattrs", "orjson", "pluggy", "starlette"}
 """What the core may import that is not Python's own; the base dependencies, and nothing else."""
+OF_CLIENT = {"httpcore", "httpx", "httpx_ws", "wsproto"}
+"""What the extra `client` brings, for `jackfield.client` alone."""
 OF_PLUGINS = {"anyio", "attrs", "orjson", "starlette", "jwt"}
 """The same for plugins."""
 BACKENDS = {"asyncio", "trio", "uvloop", "threading", "concurrent", "multiprocessing"}
@@ -122,6 +128,21 @@ def test_the_core_imports_only_anyio_and_the_base_dependencies(path: Path) -> No
     tops = {module.split(".")[0] for module, _ in imports(path, for_checkers=True)} - {"jackfield"}
     assert not tops & BACKENDS
     assert {name for name in tops if not _is_python(name)} <= BASE
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_only_the_client_needs_what_its_extra_brings(path: Path) -> None:
+    tops = {module.split(".")[0] for module, _ in imports(path, for_checkers=True)}
+    if module_of(path) == "client":
+        assert tops <= BASE | OF_CLIENT | {"jackfield"} | sys.stdlib_module_names
+        assert not tops & BACKENDS
+    else:
+        assert not tops & OF_CLIENT
+
+
+def test_the_extra_of_the_client_is_what_it_imports() -> None:
+    extra = {line.split(">=")[0].replace("-", "_") for line in PYPROJECT["project"]["optional-dependencies"]["client"]}
+    assert extra == OF_CLIENT
 
 
 def test_the_base_dependencies_are_those_of_the_distribution() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jackfield.events import Event
 
-__all__ = ["add", "plugins_of"]
+__all__ = ["add", "add_target", "app_of", "plugins_of"]
 
 SECRET = "JACKFIELD_SECRET"
 EXAMPLES = """\
@@ -37,25 +37,31 @@ def add(commands: Commands, arguments: Sequence[str]) -> None:
         ("plugins", "List the plugins in their order, and the hooks that each implements.", plugins_of),
     ):
         parser = describe(commands, name, does, _showing(lines), EXAMPLES.format(name=name))
-        parser.add_argument(
-            "target",
-            metavar="module:app",
-            nargs="?",
-            help="a Jackfield, or what mounts one; else what serve would have",
-        )
-        add_choice(parser)
+        add_target(parser)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """What is looked at: an application of one's own, or the choice of plugins that serve would have."""
+    parser.add_argument(
+        "target",
+        metavar="module:app",
+        nargs="?",
+        help="a Jackfield, or what mounts one; else what serve would have",
+    )
+    add_choice(parser)
 
 
 def _showing(lines: Callable[[Jackfield], list[str]]) -> Callable[[argparse.Namespace], int]:
     def run(chosen: argparse.Namespace) -> int:
-        for line in lines(_app(chosen)):
+        for line in lines(app_of(chosen)):
             print(line)
         return 0
 
     return run
 
 
-def _app(chosen: argparse.Namespace) -> Jackfield:
+def app_of(chosen: argparse.Namespace) -> Jackfield:
+    """That of `add_target`."""
     if chosen.target is not None:
         return load(chosen.target)[1]
     names = points(chosen.plugin, chosen.without)
