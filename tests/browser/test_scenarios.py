@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from stage import HERE, Driver, Entry, Process, Scenario, stage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
 
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,8 @@ class Page:
 class Files(SimpleHTTPRequestHandler):
     """The project's own, so that a page can load them."""
 
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", "": "text/plain"}
+    def guess_type(self, path: str | PathLike[str]) -> str:
+        return "text/javascript" if str(path).endswith(("js", "mjs")) else "text/plain"
 
     def log_message(self, format: str, *args: object) -> None:
         pass

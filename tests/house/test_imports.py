@@ -161,7 +161,7 @@ def test_plugins_import_only_public_names_and_no_other_plugin(path: Path) -> Non
             assert top == own or top in OF_PLUGINS, f"{own} may not import {top}"
 
 
-@pytest.mark.parametrize("path", [*PLUGIN_SOURCES, *sorted(EXAMPLES.glob("*.py"))], ids=ids)
+@pytest.mark.parametrize("path", [*PLUGIN_SOURCES, *sorted(EXAMPLES.rglob("*.py"))], ids=ids)
 def test_plugins_and_examples_use_no_private_attribute(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
@@ -173,7 +173,7 @@ def test_plugins_and_examples_use_no_private_attribute(path: Path) -> None:
                 pass
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=ids)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=ids)
 def test_examples_import_only_public_names(path: Path) -> None:
     for module, name in imports(path, for_checkers=True):
         if module.split(".")[0].startswith("jackfield"):

@@ -39,6 +39,14 @@ class Line:
                 _reset(end)
         self._flowing.set()
 
+    def refuse(self) -> None:
+        """The same, and let nobody through until `accept`."""
+        self.manner = "refuse"
+        self.cut()
+
+    def accept(self) -> None:
+        self.manner = "pass"
+
     def freeze(self) -> None:
         """Pass nothing on, and tell nobody. Connections that are made behind a `thaw` are well; these never again."""
         self.manner = "freeze"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+
 from line import Line
 from servers import API_KEY, Server, Workspace, running, until
 
@@ -144,19 +145,10 @@ class Player:
 
     def link(self, how: str) -> None:
         match how:
-            case "cut":
-                self.line.cut()
-            case "freeze":
-                self.line.freeze()
-            case "thaw":
-                self.line.thaw()
-            case "refuse":
-                self.line.manner = "refuse"
-                self.line.cut()
-            case "accept":
-                self.line.manner = "pass"
             case "slow":
                 self.line.delay = 0.2
+            case "cut" | "refuse" | "accept" | "freeze" | "thaw":
+                getattr(self.line, how)()
             case _:
                 raise AssertionError(how)
 

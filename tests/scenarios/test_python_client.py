@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from stage import HERE, Scenario, python, stage
 
 SCENARIOS: list[Scenario] = json.loads((HERE / "scenarios.json").read_text())

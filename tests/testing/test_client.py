@@ -10,10 +10,10 @@ import attrs
 import pytest
 
 from jackfield import ClientEvent, Refused, ServerEvent, Session, Settings, hookimpl, latest, on, testing
+from jackfield._refusals import InternalError, OtherRefusal
 from jackfield.errors import InvalidEvent, InvalidToken, RateLimited, Unauthorized
 from jackfield.events import Ack, Hello, Ping, Pong
 from jackfield.testing import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Closed, Profile
-from jackfield._refusals import InternalError, OtherRefusal
 from jackfield.testing._link import Gate
 
 HELLO = '  · {"type":"hello",'
