@@ -63,6 +63,8 @@ def strict_converter() -> Converter:
     def alternatives(kind: Any) -> Structure:
         # Absent is None on the wire, and null is not absent: an optional field takes what it is optional of.
         inner = [arg for arg in get_args(kind) if arg is not types.NoneType]
+        if any(attrs.has(arg) for arg in inner):  # which of several classes it is, cattrs knows better: by their fields
+            inner = [typing.Union[tuple(inner)]]  # noqa: UP007
         takes = [(converter.get_structure_hook(one), one) for one in inner]
 
         def any_of(value: object, _: object) -> object:
@@ -219,11 +221,9 @@ def _is_shaped(kind: Any) -> bool:
 
 
 def _is_union(kind: Any) -> bool:
-    # Which of several classes it is, cattrs knows better: by their fields.
-    inner = [arg for arg in get_args(kind) if arg is not types.NoneType]
-    return get_origin(kind) in (types.UnionType, typing.Union) and (
-        len(inner) == 1 or not any(attrs.has(arg) for arg in inner)
-    )
+    if get_origin(kind) not in (types.UnionType, typing.Union):
+        return False
+    return types.NoneType in get_args(kind) or not any(attrs.has(arg) for arg in get_args(kind))
 
 
 def _is_array(kind: Any) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from jackfield import ClientEvent, Refused
 from jackfield.client import BufferFull, Closed, Disconnected, Unknown, connect
 from jackfield.client._ending import Ending
-from jackfield.errors import InvalidToken, RateLimited, Unauthorized
+from jackfield.errors import InvalidEvent, InvalidToken, RateLimited, Unauthorized
 from jackfield.events import Hello, MessageNew
 from jackfield.testing import FakeClock, settle
 from tests.client.script import Program, frame, message, opened, program
@@ -604,6 +604,16 @@ async def test_without_a_line_they_wait_and_what_was_not_answered_goes_first() -
         (last,) = await p.line.heard()
         await p.line.ack(last)
         assert [one.outcome for one in asked] == ["acked"] * 4
+
+
+async def test_what_is_over_the_limit_of_the_server_is_not_sent() -> None:
+    async with opened() as p, anyio.create_task_group() as tasks:
+        await p.line.hello(limits={"max_event_bytes": 100})
+        with pytest.raises(InvalidEvent, match="at most 100 bytes"):
+            await p.client.request({"type": "say", "text": "é" * 50})
+        (asked,) = await ask(tasks, p, "fits")
+        await p.line.ack({"ref": "request-2"})
+        assert asked.outcome == "acked"
 
 
 async def test_at_most_so_many() -> None:

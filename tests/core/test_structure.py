@@ -186,12 +186,14 @@ TAKEN: list[tuple[object, object, object]] = [
     (Tree, {"left": {"left": {}}}, Tree(Tree(Tree()))),
     (Option | Node, {"name": "a"}, Node("a")),
     (Option | Node, {"label": "a"}, Option("a")),
+    (Option | Node | None, {"label": "a"}, Option("a")),
     (datetime, "2024-01-01T12:00:00+00:00", datetime(2024, 1, 1, 12, tzinfo=UTC)),
 ]
 
 REFUSED: list[tuple[object, object, str]] = [
     (str, 1, f"$.v: {STRING}"),
     (str, None, f"$.v: {STRING}"),
+    (Option | Node | None, None, "$.v: not valid"),
     (str, ["a"], f"$.v: {STRING}"),
     (Annotated[str, "a remark"], 1, f"$.v: {STRING}"),
     (UserName, 1, f"$.v: {STRING}"),

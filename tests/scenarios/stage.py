@@ -130,9 +130,10 @@ class Player:
         return found
 
     def request(self, command: Mapping[str, Any]) -> None:
+        data = {**command.get("data", {}), **({"pad": "…" * (size // 3)} if (size := command.get("padded")) else {})}
         for number in range(command.get("times", 1)):
             name = command["name"].replace("#", str(number))
-            self.driver.do({"do": "request", "name": name, "type": command["type"], "data": command.get("data", {})})
+            self.driver.do({"do": "request", "name": name, "type": command["type"], "data": data})
 
     def typing(self, command: Mapping[str, Any]) -> None:
         for _ in range(command.get("times", 1)):

@@ -288,6 +288,11 @@ class Client {
       if (this.#status.state === "closed") throw this.#closed();
       const ref = this.#ref();
       const text = JSON.stringify({ type, data, ref });
+      const most = this.#hello?.limits?.max_event_bytes;
+      if (new TextEncoder().encode(text).length > most) {
+        const detail = `$: expected at most ${most} bytes`; // sent, the server would hang up on it
+        throw new JackfieldError("INVALID_EVENT", "The event is not valid.", { detail });
+      }
       if (!this.#requests.add({ ref, text, resolve, reject })) {
         throw new JackfieldError("BUFFER_FULL", `${this.#options.buffer} requests have no answer yet`);
       }

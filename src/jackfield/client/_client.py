@@ -107,11 +107,13 @@ class Client:
 
         Without a line it waits for one. What was sent on a line that broke before its answer came is sent again: at
         least once. Raises what the server refused it with (the `Refused` of that code), BufferFull where too many wait
-        already, Closed where no answer will come, and TypeError for what has no form in JSON.
+        already, Closed where no answer will come, InvalidEvent for more bytes than the server takes (its `hello` says so),
+        and TypeError for what has no form in JSON.
         """
         if self._final is not None:
             raise self._final.again()
-        request = self._requests.add(self._vocabulary.flat(event))
+        most = math.inf if self.hello is None else self.hello.limits.get("max_event_bytes", math.inf)
+        request = self._requests.add(self._vocabulary.flat(event), most)
         self._inbox.changed()
         self._bell.ring()
         try:

@@ -13,6 +13,7 @@ import attrs
 import orjson
 
 from jackfield.client._values import BufferFull
+from jackfield.errors import InvalidEvent
 
 __all__ = ["Request", "Requests"]
 
@@ -45,12 +46,16 @@ class Requests:
         self._limited = False
         self._not_before = -math.inf
 
-    def add(self, event: Mapping[str, Any]) -> Request:
-        """One more. Raises BufferFull, and TypeError for what has no form in JSON."""
+    def add(self, event: Mapping[str, Any], most: float = math.inf) -> Request:
+        """One more. Raises BufferFull, TypeError for what has no form in JSON, and InvalidEvent for more than `most`
+        bytes, on which the server would hang up."""
         if len(self._waiting) + len(self._sent) >= self._buffer:
             raise BufferFull(self._buffer)
         number = next(self._numbers)
-        request = Request(number, orjson.dumps({**event, "ref": f"request-{number}"}).decode())
+        text = orjson.dumps({**event, "ref": f"request-{number}"})
+        if len(text) > most:
+            raise InvalidEvent(f"$: expected at most {most} bytes")
+        request = Request(number, text.decode())
         self._waiting[request.number] = request
         return request
 

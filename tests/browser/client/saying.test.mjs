@@ -26,6 +26,17 @@ test("a request has a ref of its own, and ends by its ack", async (t) => {
   assert.equal(await first, undefined);
 });
 
+test("what is over the server's limit is not sent: it would hang up", async (t) => {
+  const it = await opened(t, {}, { cursor: "c0", limits: { max_event_bytes: 100 } });
+  const fits = { text: "x".repeat(50) };
+  await assert.rejects(it.chat.request("say", { text: "\u00e9".repeat(50) }), {
+    code: "INVALID_EVENT",
+    detail: "$: expected at most 100 bytes",
+  });
+  it.chat.request("say", fits).catch(() => {});
+  assert.deepEqual(it.socket.sent.map(({ data }) => data), [fits]);
+});
+
 test("a request ends by the error with its ref, which is no event then", async (t) => {
   const it = await opened(t);
   const request = it.chat.request("poll.vote");
