@@ -107,7 +107,7 @@ class Client:
 
         Without a line it waits for one. What was sent on a line that broke before its answer came is sent again: at
         least once. Raises what the server refused it with (the `Refused` of that code), BufferFull where too many wait
-        already, Closed where no answer will come, InvalidEvent for more bytes than the server takes (its `hello` says so),
+        already, Closed where no answer will come, InvalidEvent for more bytes than the `hello` of the server permits,
         and TypeError for what has no form in JSON.
         """
         if self._final is not None:
