@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,17 +10,17 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
+import attrs
 import httpx
 import pytest
-from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 
 from examples.workspace import database as tables
 from examples.workspace.app import STATIC, chat
 from examples.workspace.database import Database
 from examples.workspace.seed import PEOPLE, seed
-from jackfield.testing import UVICORN
-from jackfield.testing._transport import Transport
+from jackfield import Refused, ServerEvent
+from jackfield.client import Closed, Unknown, connect
 
 Frame = dict[str, Any]
 WITHIN = 10.0
@@ -30,13 +29,12 @@ WITHIN = 10.0
 class Person:
     """Somebody with a browser: his requests carry his token, and so does his socket."""
 
-    def __init__(self, app: Starlette, tasks: TaskGroup, name: str) -> None:
+    def __init__(self, app: Starlette, stack: AsyncExitStack, name: str) -> None:
         self.name = name
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host")
         self.hello: Frame = {}
         self._app = app
-        self._tasks = tasks
-        self._put, self._frames = anyio.create_memory_object_stream[Frame](1000)
+        self._stack = stack
 
     async def sign_in(self) -> Person:
         answer = await self.http.post("/login", json={"name": self.name, "password": f"{self.name}-demo"})
@@ -44,40 +42,28 @@ class Person:
         self.http.headers["authorization"] = f"Bearer {answer.json()['token']}"
         return self
 
-    async def connect(self, workspace: str = "acme", token: str | None = None) -> Person:
+    async def connect(self, workspace: str = "acme") -> Person:
         """Until the first frame is there: `hello`, or what it was refused with."""
-        transport = self.line = Transport(UVICORN)
-
-        async def send(message: Any) -> None:
-            await transport.send(message)
-            if message["type"] == "websocket.send":
-                self._put.send_nowait(json.loads(message["text"]))
-            elif message["type"] == "websocket.close":
-                self._put.send_nowait({"type": "close", "data": {"code": message["code"]}})
-
-        bearer = token or self.http.headers["authorization"].removeprefix("Bearer ")
-        scope = {
-            "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": "ws",
-            "path": f"/ws/{workspace}",
-            "raw_path": f"/ws/{workspace}".encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": [(b"host", b"host"), (b"origin", b"http://host")],
-            "subprotocols": ["jackfield.v1", f"bearer.{bearer}"],
-            "client": None,
-            "server": ("host", 80),
-            "extensions": {},
-        }
-        self._tasks.start_soon(self._app, scope, transport.receive, send)
+        bearer = self.http.headers["authorization"].removeprefix("Bearer ")
+        self.client = await self._stack.enter_async_context(connect(f"/ws/{workspace}", app=self._app, token=bearer))
         self.hello = await self.next()
         return self
 
     async def next(self) -> Frame:
         with anyio.fail_after(WITHIN):
-            return await self._frames.receive()
+            try:
+                value = await anext(self.client)
+            except Closed as closed:
+                return {"type": "close", "data": {"code": closed.code}}
+        match value:
+            case Unknown(type=type, data=data):
+                return {"type": type, "data": data}
+            case Refused(code=code):
+                return {"type": "error", "data": {"code": code}}
+            case _:
+                assert isinstance(value, ServerEvent), value
+                said = attrs.asdict(value, filter=lambda _, field: field is not None)  # as on the wire
+                return {"type": value.__event__.type, "data": said}
 
     async def hears(self, *types: str) -> list[Frame]:
         """Exactly these come next; how somebody comes and goes is not looked at."""
@@ -109,17 +95,14 @@ class Person:
 class Town:
     """The application, and who is in it."""
 
-    def __init__(self, app: Starlette, database: Database, tasks: TaskGroup, stack: AsyncExitStack) -> None:
+    def __init__(self, app: Starlette, database: Database, stack: AsyncExitStack) -> None:
         self.app = app
         self.database = database
-        self._tasks = tasks
         self._stack = stack
 
     async def person(self, name: str, *, connected: bool = True) -> Person:
-        person = Person(self.app, self._tasks, name)
+        person = Person(self.app, self._stack, name)
         await self._stack.enter_async_context(person.http)
-        self._stack.enter_context(person._put)
-        self._stack.enter_context(person._frames)
         await person.sign_in()
         return await person.connect() if connected else person
 
@@ -133,10 +116,8 @@ async def town(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Town]:
     try:
         await seed(database)
         app = chat(database)
-        async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
-            async with app.router.lifespan_context(app):
-                yield Town(app, database, tasks, stack)
-            tasks.cancel_scope.cancel()
+        async with app.router.lifespan_context(app), AsyncExitStack() as stack:
+            yield Town(app, database, stack)
     finally:
         database.close()
 
@@ -354,7 +335,7 @@ async def test_what_follows_a_reply_has_its_order(monkeypatch: pytest.MonkeyPatc
         alice, bob = await acme.person("alice"), await acme.person("bob")
         parent = await alice.say("general", "Where?")
         await bob.hears("message.new")
-        bob.line.put({"type": "websocket.receive", "text": '{"type":"typing","channel_id":"general","is_typing":true}'})
+        bob.client.typing("general")
         await alice.hears("message.new", "typing.start")
         await bob.say("general", "Here", parent)
         # What a plugin says of a message stands directly behind it; the count is the application's own, and comes next.
