@@ -197,7 +197,9 @@ async def test_a_server_that_is_frozen_with_full_buffers_holds_nobody(leaves: bo
     def answer(connection: socket.socket, request: bytes) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         accept(connection, request)
-        connection.sendall(text(frame("hello", {**HELLO, "heartbeat_interval_ms": 1000})))
+        connection.sendall(
+            text(frame("hello", {**HELLO, "heartbeat_interval_ms": 1000, "limits": {"max_event_bytes": 2_000_000}}))
+        )
         frozen.wait(WITHIN)
 
     with raw(answer, status("403 Forbidden")) as server, ExitStack() as thawed:
