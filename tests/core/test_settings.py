@@ -48,6 +48,7 @@ TABLE: dict[str, Any] = {
 BESIDE: dict[str, Any] = {
     "SECRET": attrs.NOTHING,
     "API_KEY": None,
+    "HTTP_DOCS": True,
     "ALLOWED_ORIGINS": (),
     "TOKEN_ALGORITHM": "HS256",
     "TOKEN_AUDIENCE": None,
@@ -64,6 +65,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "TOKEN_REFRESH": ("no", False),
     "STRICT_ERROR_CODES": ("1", True),
     "DRAIN_ON_SIGNALS": ("true", True),
+    "HTTP_DOCS": ("false", False),
     "TRUSTED_PROXIES": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
     "ALLOWED_ORIGINS": ("https://a.example,http://[::1]:3000", ("https://a.example", "http://[::1]:3000")),
     "REJECT": ("http", "http"),
