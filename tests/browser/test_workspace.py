@@ -141,6 +141,7 @@ def test_a_private_channel_and_an_invitation(town: Town) -> None:
     dialog.get_by_role("checkbox", name=re.compile("^Private")).check()
     dialog.get_by_role("button", name="Create").click()
     expect(alice.get_by_role("heading", name="cake")).to_be_visible()
+    expect(alice.locator("#draft")).to_be_focused()
     write(alice, "Chocolate, I think")
     sent(alice, "Chocolate, I think")
     write_and_wait(bob, alice, "general")

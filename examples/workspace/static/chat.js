@@ -192,10 +192,11 @@ export class Chat {
     return this.#attempt(mine ? "DELETE" : "PUT", `/messages/${id}/reactions/${encodeURIComponent(emoji)}`);
   }
 
+  /** Gives its id. */
   async createChannel({ name, description, type }) {
     const made = await this.ask("POST", "/channels", { id: crypto.randomUUID(), name, description, type });
     if (!this.store.channels.has(made.id)) this.store.putChannel(made);
-    await this.open(made.id);
+    return made.id;
   }
 
   rename(changes) {

@@ -72,9 +72,16 @@ export class Keys {
     else if (form.classList.contains("editor")) this.#save(form);
     else if (form.id === "create-form") {
       const type = form.elements.private.checked ? "private" : "public";
-      this.#inDialog($("create"), () => chat.createChannel({ ...fields, type }), true);
+      this.#inDialog($("create"), () => this.#create({ ...fields, type }), false);
     } else if (form.id === "rename-form") this.#inDialog($("details"), () => chat.rename(fields), true);
     else if (form.id === "invite-form") this.#inDialog($("details"), () => chat.invite(fields.user), false);
+  }
+
+  /** Out of the dialog before the channel is opened: behind an open one nothing takes the focus. */
+  async #create(asked) {
+    const channel = await this.#chat.createChannel(asked);
+    $("create").close();
+    await this.#chat.open(channel);
   }
 
   /** What a dialog asks for; what goes wrong is said in it. */
