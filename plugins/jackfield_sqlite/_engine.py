@@ -170,8 +170,8 @@ class SQLiteEngine:
             raise EngineUnavailable(f"{self._path} is not open")
         return await self._thread.ask(job)
 
-    async def _catch_up(self, workspace: str, after: int) -> CaughtUp | Lost:
-        found: CaughtUp | Lost = await self._ask(CatchUpJob(workspace, after))
+    async def _catch_up(self, workspace: str, after: int, epoch: str) -> CaughtUp | Lost:
+        found: CaughtUp | Lost = await self._ask(CatchUpJob(workspace, after, epoch))
         return found
 
     def _offer(self, news: Arrived | Lost) -> None:

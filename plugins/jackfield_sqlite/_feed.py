@@ -34,19 +34,20 @@ class CaughtUp(NamedTuple):
 class _Want:
     """A workspace that is wanted, and up to where it has been given."""
 
-    __slots__ = ("given", "workspace")
+    __slots__ = ("epoch", "given", "workspace")
 
-    def __init__(self, workspace: str, given: int) -> None:
+    def __init__(self, workspace: str, given: int, epoch: str) -> None:
         self.workspace = workspace
         self.given = given
+        self.epoch = epoch
 
 
 class SQLiteFeed:
-    """`catch_up(workspace, after)` reads from the file; `released(workspace)` is told of what is wanted no more."""
+    """`catch_up(workspace, after, epoch)` reads from the file; `released(workspace)` hears what is wanted no more."""
 
     def __init__(
         self,
-        catch_up: Callable[[str, int], Awaitable[CaughtUp | Lost]],
+        catch_up: Callable[[str, int, str], Awaitable[CaughtUp | Lost]],
         released: Callable[[str], None],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
@@ -58,8 +59,8 @@ class SQLiteFeed:
         self._queue: deque[tuple[_Want, Arrived | Lost | None]] = deque()
         self._wake = anyio.Event()
 
-    def want(self, workspace: str, after: int) -> None:
-        want = self.wanted[workspace] = _Want(workspace, after)
+    def want(self, workspace: str, after: int, epoch: str = "") -> None:
+        want = self.wanted[workspace] = _Want(workspace, after, epoch)
         self._put(want, None)
 
     def release(self, workspace: str) -> None:
@@ -90,7 +91,9 @@ class SQLiteFeed:
                     if found is not None:
                         yield found
                 elif isinstance(news, Lost):
-                    want.given = news.position
+                    if news.epoch == want.epoch:  # known already, by having read
+                        continue
+                    want.given, want.epoch = news.position, news.epoch
                     yield news
                 elif news.upto - len(news.records) > want.given:  # something before it is missing
                     self._queue.appendleft((want, news))
@@ -105,7 +108,7 @@ class SQLiteFeed:
     async def _read(self, want: _Want) -> Arrived | Lost | None:
         """What comes next of it from the file; asked again where there is more."""
         try:
-            found = await self._catch_up(want.workspace, want.given)
+            found = await self._catch_up(want.workspace, want.given, want.epoch)
         except EngineError as error:
             logger.warning("what has happened in %s could not be read: %s", want.workspace, error)
             await self._sleep(AGAIN_AFTER)
@@ -114,7 +117,7 @@ class SQLiteFeed:
         if not self._is_wanted(want):
             return None
         if isinstance(found, Lost):
-            want.given = found.position
+            want.given, want.epoch = found.position, found.epoch
             return found
         records, upto, top = found
         if upto < top:

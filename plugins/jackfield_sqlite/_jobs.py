@@ -71,10 +71,11 @@ class RecordsJob(Job):
 
 
 class CatchUpJob(Job):
-    def __init__(self, workspace: str, after: int) -> None:
+    def __init__(self, workspace: str, after: int, epoch: str) -> None:
         super().__init__()
         self._workspace = workspace
         self._after = after
+        self._epoch = epoch
 
     def look(self, ledger: Ledger, now: float, *, as_it_is: bool) -> CaughtUp | Lost:
         return self._of(ledger, ledger.find(self._workspace, now, as_it_is=as_it_is), now)
@@ -83,7 +84,7 @@ class CatchUpJob(Job):
         return self._of(ledger, ledger.log(self._workspace, now), now)
 
     def _of(self, ledger: Ledger, log: Log, now: float) -> CaughtUp | Lost:
-        if not log.floor <= self._after <= log.top:
+        if not log.floor <= self._after <= log.top or self._epoch not in ("", log.epoch):
             return Lost(self._workspace, log.epoch, log.top)
         records = ledger.records(log, self._after, log.top, CHUNK, now)
         return CaughtUp(records, records[-1].position if len(records) == CHUNK else log.top, log.top)

@@ -134,6 +134,8 @@ class Ledger:
 
     def commit(self, log: Log, commit: Commit, now: float) -> tuple[Committed | Conflict, list[Record]]:
         """Compare, then write: a conflict has written nothing. Raises Rewound, with a new epoch begun."""
+        if commit.epoch and commit.epoch != log.epoch:
+            raise Rewound(log.name)
         if commit.seen and not self._holds(log, commit.seen, commit.seen_id):
             log.epoch = secrets.token_hex(8)
             raise Rewound(log.name)

@@ -22,7 +22,7 @@ from jackfield._audience import Audience, Users, topics
 from jackfield._clock import Clock, Deadline, Timers
 from jackfield._log import REVOKED, Head, Sight, sight_of
 from jackfield._state import Overlay, Transaction, savepoint
-from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable, Key
+from jackfield.engine import Commit, Committed, Conflict, Draft, Engine, EngineUnavailable, Key, Rewound
 from jackfield.errors import UnknownAudience
 from jackfield.events import ServerEvent
 
@@ -185,7 +185,7 @@ class Commits:
         clock: Clock,
         timers: Timers,
         *,
-        seen: Callable[[str], tuple[int, str]],
+        seen: Callable[[str], tuple[str, int, str]],
         posted: Callable[[str, Sequence[Posted]], None],
         due: Callable[[float], None],
     ) -> None:
@@ -275,6 +275,7 @@ class Commits:
         overlay = Overlay(self._engine, workspace.id, self._clock.time())
         known: dict[str, int | None] = {}
         tries = 0
+        rewound = False
         while True:
             drafted: list[_Drafted] = []
             taken: dict[str, int | None] = {}
@@ -288,8 +289,9 @@ class Commits:
             silent = [id for id, draft in taken.items() if draft is None]
             if not drafted and not overlay.writes and not silent:
                 return Committed(1, 0, overlay.now), drafted
-            seen, seen_id = self._seen(workspace.id)
+            epoch, seen, seen_id = ("", 0, "") if rewound else self._seen(workspace.id)
             commit = Commit(
+                epoch=epoch,
                 seen=seen,
                 seen_id=seen_id,
                 expected=overlay.expected,
@@ -301,6 +303,10 @@ class Commits:
             deadline.shield = row.asking = True
             try:
                 outcome = await self._engine.commit(workspace.id, commit)
+            except Rewound:  # the feed tells those who are connected; what is published stands in the new epoch
+                deadline.shield = row.asking = False
+                rewound = True
+                continue
             except Exception:
                 row.asking = False
                 raise

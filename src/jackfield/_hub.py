@@ -191,7 +191,7 @@ class Hub:
         async with self._engine.feed() as self._feed:
             for room in self.rooms.values():
                 if room.opened.is_set():  # one that is being opened wants it by itself
-                    self._feed.want(room.id, room.position)
+                    self._feed.want(room.id, room.position, room.epoch)
             async with aclosing(aiter(self._feed)) as everything:
                 async for news in everything:
                     if isinstance(news, Arrived):
@@ -218,7 +218,7 @@ class Hub:
             room.position = room.lane.settled = snapshot.position
             room.epoch, room.newest = snapshot.epoch, (snapshot.lasting, snapshot.lasting_id)
             if self._feed is not None:
-                self._feed.want(workspace_id, room.position)
+                self._feed.want(workspace_id, room.position, room.epoch)
             room.opened.set()
             return room
         room.sessions.add(session)
@@ -289,10 +289,10 @@ class Hub:
         for session in tuple(room.sessions):
             session.end(CloseCode.RESTART)
 
-    def seen(self, workspace_id: str) -> tuple[int, str]:
-        """The newest lasting record that this node knows of."""
+    def seen(self, workspace_id: str) -> tuple[str, int, str]:
+        """The newest lasting record that this node knows of, and in which epoch."""
         room = self.rooms.get(workspace_id)
-        return (0, "") if room is None else room.newest
+        return ("", 0, "") if room is None else (room.epoch, *room.newest)
 
     def after_fan_out(self, workspace_id: str, position: int, call: Callable[[], object]) -> None:
         """Call it when the record at `position` has been handed to everybody here; at once where nobody is."""

@@ -77,8 +77,13 @@ class MemoryEngine:
     async def commit(self, workspace: str, commit: Commit) -> Committed | Conflict:
         now = self._clock.time()
         log = self._log(workspace, now)
-        if commit.seen and not log.holds(commit.seen, commit.seen_id):
-            self._rewind(workspace, log)
+        current = commit.epoch in ("", log.epoch)
+        if current and commit.seen and not log.holds(commit.seen, commit.seen_id):
+            log.epoch = secrets.token_hex(8)
+            current = False
+        if not current:
+            for feed in self._feeds:
+                feed.lose(workspace, log)
             raise Rewound(workspace)
         differing = {key: held for key, was in commit.expected.items() if (held := log.value(key)) != was}
         ids = [draft.id for draft in commit.drafts]
@@ -208,25 +213,21 @@ class MemoryEngine:
         if (log := self._logs.get(workspace)) is not None:
             self._look_later(workspace, log, self._clock.time())
 
-    def _rewind(self, workspace: str, log: Ledger) -> None:
-        log.epoch = secrets.token_hex(8)
-        for feed in self._feeds:
-            feed.lose(workspace, log)
-
 
 class _Feed:
     """A node's: what it wants, and what has happened there since."""
 
     def __init__(self, engine: MemoryEngine) -> None:
-        self.wanted: set[str] = set()
+        self.wanted: dict[str, str] = {}
+        """Workspace → the epoch in which it is."""
         self._engine = engine
         self._queue: deque[Arrived | Lost] = deque()
         self._wake = anyio.Event()
 
-    def want(self, workspace: str, after: int) -> None:
-        self.wanted.add(workspace)
+    def want(self, workspace: str, after: int, epoch: str = "") -> None:
         log = self._engine._log(workspace, self._engine._clock.time())
-        if after < log.floor[0] or after > log.position:
+        self.wanted[workspace] = (epoch or log.epoch) if log.floor[0] <= after <= log.position else ""
+        if self.wanted[workspace] != log.epoch:
             self.lose(workspace, log)
         elif after < log.position:
             records = log.between(after, log.position, log.position - after)
@@ -234,7 +235,7 @@ class _Feed:
 
     def release(self, workspace: str) -> None:
         if workspace in self.wanted:
-            self.wanted.discard(workspace)
+            del self.wanted[workspace]
             self._queue = deque(news for news in self._queue if news.workspace != workspace)
             self._engine._unwanted(workspace)
 
@@ -243,7 +244,9 @@ class _Feed:
             self._put(Arrived(workspace, records, upto))
 
     def lose(self, workspace: str, log: Ledger) -> None:
-        if workspace in self.wanted:
+        """Unless it knows."""
+        if self.wanted.get(workspace, log.epoch) != log.epoch:
+            self.wanted[workspace] = log.epoch
             self._put(Lost(workspace, log.epoch, log.position))
 
     def _put(self, news: Arrived | Lost) -> None:

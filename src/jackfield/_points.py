@@ -91,9 +91,11 @@ def engine_of(url: str) -> object:
         try:
             return point.load().from_url(url)
         except ImportError as error:
+            ours = point.module.startswith("jackfield_")
+            extra = point.module.removeprefix("jackfield_") if ours else scheme
             raise ConfigurationError(
                 f"JACKFIELD_ENGINE: {scheme}:// cannot be loaded: {error}. Install what it needs: "
-                f'pip install "jackfield[{scheme}]".'
+                f'pip install "jackfield[{extra}]".'
             ) from None
         except ValueError as error:
             raise ConfigurationError(f"JACKFIELD_ENGINE: {error}.") from None

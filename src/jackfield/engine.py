@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Rewound(EngineError):
-    """The log went back: it does not hold what this node has seen. A new epoch has begun."""
+    """The log went back: it does not hold what this node has seen. A new epoch has begun, here or before."""
 
 
 class Trimmed(EngineError):
@@ -96,8 +96,9 @@ class Commit(NamedTuple):
     """If every `expected` cell still has that value and no id is known: write, append, remember the ids. Else nothing.
 
     `seen` and `seen_id` are the newest lasting record that the node has: where the log does not hold it, and it is
-    above the floor, the log went back. `ids` are idempotency keys of events that turned out to change nothing; a
-    draft's own id is remembered with it.
+    above the floor, the log went back. Where `epoch` is given and is not that of the log, somebody else has found that
+    out already, and this node has not heard yet. `ids` are idempotency keys of events that turned out to change
+    nothing; a draft's own id is remembered with it.
     """
 
     epoch: str = ""
@@ -187,9 +188,9 @@ class History:
 class Feed(Protocol):
     """One a node: whatever happens in the wanted workspaces, each in order and without a hole."""
 
-    def want(self, workspace: str, after: int) -> None:
-        """Give everything behind position `after`, which is Lost where the log does not hold that. Takes effect at
-        once and never waits."""
+    def want(self, workspace: str, after: int, epoch: str = "") -> None:
+        """Give everything behind position `after`, which is Lost where the log does not hold that, or where `epoch` is
+        given and it has another. Takes effect at once and never waits."""
         ...
 
     def release(self, workspace: str) -> None:
@@ -223,7 +224,8 @@ class Engine(Protocol):
     async def commit(self, workspace: str, commit: Commit) -> Committed | Conflict:
         """The one way anything changes, in one atomic step. Repeating it after EngineUnavailable is harmless.
 
-        Raises Rewound, having begun a new epoch in the same step, where `seen` is not in the log.
+        Raises Rewound where `seen` is not in the log, having begun a new epoch in the same step, and where `epoch` is
+        another one than the log's: so a log that goes back once begins one epoch, however many nodes notice.
         """
         ...
 

@@ -14,6 +14,7 @@ import pytest
 from jackfield import ConfigurationError, Jackfield, MemoryEngine, _points
 from jackfield._environ import known_variables
 
+ENGINES = "memory://, redis+cluster://, redis+sentinel://, redis://, rediss+cluster://, rediss+sentinel://, rediss://, sqlite://"
 SECRET = "a secret of at least thirty-two bytes"
 LINE = 'Make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
@@ -127,10 +128,10 @@ def build(environ: Mapping[str, str], *plugins: str) -> dict[str, Any]:
             {"JACKFIELD_HOOK_TIMEOUT": 'a"b\nc\x1b[31m'},
             'JACKFIELD_HOOK_TIMEOUT="a\\"b\\nc\\u001b[31m" is not a number of seconds (Settings.hook_timeout).',
         ),
-        ({"JACKFIELD_ENGINE": "memory"}, "JACKFIELD_ENGINE is no URL. There are: memory://, sqlite://."),
+        ({"JACKFIELD_ENGINE": "memory"}, f"JACKFIELD_ENGINE is no URL. There are: {ENGINES}."),
         (
             {"JACKFIELD_ENGINE": "carrier+pigeon://x"},
-            "JACKFIELD_ENGINE: no engine for carrier+pigeon://. There are: memory://, sqlite://.",
+            f"JACKFIELD_ENGINE: no engine for carrier+pigeon://. There are: {ENGINES}.",
         ),
     ],
 )

@@ -52,7 +52,7 @@ BASE = {"anyio", "attrs", "cattrs", "orjson", "pluggy", "starlette"}
 """What the core may import that is not Python's own; the base dependencies, and nothing else."""
 OF_CLIENT = {"httpcore", "httpx", "httpx_ws", "wsproto"}
 """What the extra `client` brings, for `jackfield.client` alone."""
-OF_PLUGINS = {"anyio", "attrs", "orjson", "starlette", "jwt"}
+OF_PLUGINS = {"anyio", "attrs", "coredis", "cryptography", "jwt", "orjson", "starlette"}
 """The same for plugins."""
 BACKENDS = {"asyncio", "trio", "uvloop", "threading", "concurrent", "multiprocessing"}
 """The core runs on anyio, and knows none of them."""

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from jackfield import MemoryEngine
+from jackfield_redis import RedisEngine
 from jackfield_sqlite import SQLiteEngine
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,17 @@ def test_every_plugin_has_an_entry_point() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "url", "engine"), [("memory", "memory://", MemoryEngine), ("sqlite", "sqlite:///x.db", SQLiteEngine)]
+    ("scheme", "url", "engine"),
+    [
+        ("memory", "memory://", MemoryEngine),
+        ("sqlite", "sqlite:///x.db", SQLiteEngine),
+        ("redis", "redis://localhost", RedisEngine),
+        ("rediss", "rediss://localhost", RedisEngine),
+        ("redis+sentinel", "redis+sentinel://a,b/main", RedisEngine),
+        ("rediss+sentinel", "rediss+sentinel://a,b/main", RedisEngine),
+        ("redis+cluster", "redis+cluster://a,b", RedisEngine),
+        ("rediss+cluster", "rediss+cluster://a,b", RedisEngine),
+    ],
 )
 def test_engines_are_opened_by_the_scheme_of_their_url(scheme: str, url: str, engine: type) -> None:
     (point,) = entry_points(group="jackfield.engines", name=scheme)

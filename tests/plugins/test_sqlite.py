@@ -136,7 +136,7 @@ async def test_after_a_restart_it_is_as_it_was(path: Path, clock: FakeClock) -> 
         for _ in range(9):
             await engine.commit("w", Commit(cells=[Cell(A, b"2")]))
             assert isinstance(await engine.commit("w", Commit(expected={REVISION: before.cells[REVISION]})), Conflict)
-        after = await engine.commit("w", Commit(drafts=[lasting("m2")], seen=1, seen_id="m1", epoch=epoch))
+        after = await engine.commit("w", Commit(drafts=[lasting("m2")], seen=1, seen_id="m1", epoch=before.epoch))
         assert isinstance(after, Committed)
         assert after.first == 3
 
@@ -486,7 +486,7 @@ async def test_a_feed_asks_again_where_the_file_could_not_be_read(
     answers: list[Any] = [EngineUnavailable("the disk sleeps"), None]
     asked: list[tuple[str, int]] = []
 
-    async def catch_up(workspace: str, after: int) -> Any:
+    async def catch_up(workspace: str, after: int, epoch: str) -> Any:
         asked.append((workspace, after))
         if (error := answers.pop(0)) is not None:
             raise error
@@ -516,7 +516,7 @@ async def test_a_feed_asks_again_where_the_file_could_not_be_read(
 async def test_what_is_released_while_it_is_read_does_not_come(clock: FakeClock) -> None:
     released: list[str] = []
 
-    async def catch_up(workspace: str, after: int) -> Any:
+    async def catch_up(workspace: str, after: int, epoch: str) -> Any:
         if workspace == "w":
             feed.release("w")
         return CaughtUp([], after + 1, after + 1)
@@ -535,7 +535,7 @@ async def test_what_is_missing_in_front_of_news_is_read_first(clock: FakeClock) 
     records = [Record(n, f"m{n}", b"", b"", True, 0.0) for n in range(1, 10)]
     asked: list[int] = []
 
-    async def catch_up(workspace: str, after: int) -> CaughtUp:
+    async def catch_up(workspace: str, after: int, epoch: str) -> CaughtUp:
         asked.append(after)
         upto = 2 if len(asked) == 1 else 6
         return CaughtUp(records[after:upto], upto, upto)

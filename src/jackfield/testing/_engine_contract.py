@@ -820,8 +820,9 @@ class EngineContract:
         ):
             await self.commit(engine, lasting("m1"))
             await self.commit(engine, lasting("n1"), workspace="other")
-            one.want(W, 1)
-            two.want(W, 0)
+            before = await engine.read(W)
+            one.want(W, 1, before.epoch)
+            two.want(W, 0, before.epoch)
             two.want("other", 1)
             with pytest.raises(Rewound):
                 await self.attempt(engine, lasting("m2"), seen=(7, "m7"))
@@ -834,6 +835,32 @@ class EngineContract:
                 assert ids(await reader.records(now.position + 1)) == ["m2"]
             await self.commit(engine, lasting("n2"), workspace="other", seen=(1, "n1"))
             assert ids(await second.records(2, "other")) == ["n2"]
+
+    async def test_of_those_who_notice_that_it_went_back_one_begins_a_new_epoch(self, engine: Engine) -> None:
+        async with self.opened(engine):
+            await self.commit(engine, lasting("m1"))
+            before = await engine.read(W)
+            commit = Commit(epoch=before.epoch, seen=7, seen_id="m7", drafts=[lasting("m2")])
+            with pytest.raises(Rewound):
+                await engine.commit(W, commit)
+            after = await engine.read(W)
+            assert after.epoch != before.epoch
+            with pytest.raises(Rewound):
+                await engine.commit(W, commit)
+            assert await engine.read(W) == after._replace(now=(await engine.read(W)).now)
+            assert isinstance(await engine.commit(W, Commit(epoch=after.epoch, drafts=[lasting("m2")])), Committed)
+
+    async def test_who_wants_it_in_an_epoch_that_has_ended_is_told(self, engine: Engine) -> None:
+        async with self.opened(engine), self.reading(engine) as (feed, reader):
+            await self.commit(engine, lasting("m1"))
+            before = await engine.read(W)
+            with pytest.raises(Rewound):
+                await self.attempt(engine, lasting("m2"), seen=(7, "m7"))
+            now = await engine.read(W)
+            feed.want(W, before.position, before.epoch)
+            assert await reader.lost() == Lost(W, now.epoch, now.position)
+            await self.commit(engine, lasting("m2"))
+            assert ids(await reader.records(2)) == ["m2"]
 
     # --- what is due
 

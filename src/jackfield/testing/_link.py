@@ -112,8 +112,8 @@ class _LinkFeed:
         self._link = link
         self._feed = feed
 
-    def want(self, workspace: str, after: int) -> None:
-        self._feed.want(workspace, after)
+    def want(self, workspace: str, after: int, epoch: str = "") -> None:
+        self._feed.want(workspace, after, epoch)
 
     def release(self, workspace: str) -> None:
         self._feed.release(workspace)
