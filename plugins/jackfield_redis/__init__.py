@@ -2,8 +2,8 @@
 
     Jackfield(…, engine=RedisEngine.from_url("redis://localhost:6379/0"))
 
-Redis 6.2 or newer, or Valkey: alone, behind Sentinel, or a cluster. Its `maxmemory-policy` must be `noeviction`; without
-`appendonly yes` a restart of it loses the history.
+Redis 6.2 or newer, or Valkey: alone, behind Sentinel, or a cluster. Its `maxmemory-policy` must be `noeviction`; and
+without `appendonly yes` a restart of it loses the history.
 """
 
 from __future__ import annotations
