@@ -17,7 +17,6 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-
 def unhurried() -> asyncio.AbstractEventLoop:
     """In debug mode a loop logs what takes longer than 100 ms; on a busy machine anything does."""
     loop = asyncio.new_event_loop()

@@ -135,6 +135,8 @@ class Link:
         """Whether it can be used; with what should be known of it, once."""
         with anyio.fail_after(WITHIN):
             told: dict[str, Any] = dict(await client.info())
+            for script in SCRIPTS.values():  # one that came back has forgotten them
+                await client.script_load(script)
         if not first:
             return
         version = str(told.get("redis_version", "0"))

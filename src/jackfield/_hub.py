@@ -196,6 +196,8 @@ class Hub:
                 async for news in everything:
                     if isinstance(news, Arrived):
                         self.arrived(news.workspace, news.records)
+                        if not news.whole:
+                            self._missed(news.workspace)
                     else:
                         self._lost(news)
 
@@ -278,6 +280,14 @@ class Hub:
         for session in tuple(room.sessions):
             if session.user_id == user_id and (session.stood_before(position) or session.revoked_by(since)):
                 session.end(CloseCode.REVOKED)
+
+    def _missed(self, workspace_id: str) -> None:
+        """This node was away for longer than passing records are kept. Who is there, and who types, a hello tells."""
+        room = self.rooms.get(workspace_id)
+        if room is not None:
+            logger.warning("presence of workspace %s was missed; its clients connect anew", workspace_id)
+            for session in tuple(room.sessions):
+                session.end(CloseCode.RESTART)
 
     def _lost(self, news: Lost) -> None:
         room = self.rooms.get(news.workspace)

@@ -91,6 +91,7 @@ class Node:
             lease=settings.node_lease,
             limit=settings.connections_per_user,
             token_lifetime=settings.revoked_for,
+            renamed=lambda: self.start_soon(self._share_cursor_key),
         )
         self.authenticate = plugins.calls("authenticate")
         self.channels_of = plugins.calls("channels_of")
@@ -107,6 +108,7 @@ class Node:
         }
         self._observed: dict[str, deque[ServerEvent]] = {}
         self._tasks: TaskGroup | None = None
+        self._cursor_key = ""
         self._next_look = math.inf
         self._looking: anyio.CancelScope | None = None
         answers = [call.function() for call in plugins.calls("held_for")]
@@ -140,7 +142,7 @@ class Node:
             self.pump.start(tasks)
             for name, service in (("feed", self.hub.run), ("due cells", self._look)):
                 tasks.start_soon(self._supervise, name, service, name=f"jackfield {name}")
-            self.hub.cursors = await self._cursors()
+            await self._share_cursor_key()
             await self.roster.start()
             tasks.start_soon(self._supervise, "roster", self.roster.run, name="jackfield roster")
             stack.push_async_callback(self._give_back)
@@ -203,17 +205,21 @@ class Node:
         except (EngineError, TimeoutError) as error:
             logger.warning("this node's lease could not be given back: %s", str(error) or "it took too long")
 
-    async def _cursors(self) -> Cursors:
-        """By one key for all nodes of an engine, made by the first: a cursor serves on each of them."""
-        key, fresh = "", secrets.token_hex(32)
+    async def _share_cursor_key(self) -> None:
+        """One for all nodes of an engine, made by the first: a cursor serves on each of them. Where the engine came
+        back without it, whoever comes first says his."""
+        before = self._cursor_key
 
         async def decide(transaction: Transaction) -> Sequence[Post]:
-            nonlocal key
-            key = (await transaction.update(CURSOR_KEY, "key", lambda held: held or fresh)).after
+            held = await transaction.update(CURSOR_KEY, "key", lambda held: held or before or secrets.token_hex(32))
+            self._cursor_key = held.after
             return ()
 
         await self.commits.decide(self.app.workspace(SYSTEM), decide)
-        return Cursors(key)
+        if self._cursor_key != before:
+            self.hub.cursors = Cursors(self._cursor_key)
+            for session in tuple(self.sessions):  # what they hold is half by another key
+                session.end(CloseCode.RESTART)
 
     def entered(self, session: Session) -> None:
         """A connection is being served."""

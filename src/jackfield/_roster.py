@@ -73,6 +73,7 @@ class Roster:
         lease: float,
         limit: int,
         token_lifetime: float,
+        renamed: Callable[[], None],
     ) -> None:
         self.lease = Lease(engine, commits, clock, workspace, seconds=lease, reap=self._lose, renamed=self._owe_all)
         self._engine = engine
@@ -83,6 +84,7 @@ class Roster:
         self._workspace = workspace
         self._limit = limit
         self._token_lifetime = token_lifetime
+        self._renamed = renamed
         self._sessions: dict[tuple[str, str], dict[Session, None]] = {}
         self._users: Counter[str] = Counter()
         self._owed: dict[tuple[str, str], _Debt] = {}
@@ -241,6 +243,7 @@ class Roster:
     def _owe_all(self) -> None:
         """What stood under the name that lapsed is to be written under the new one."""
         self._owed.update({key: _Debt("opened") for key in self._sessions})
+        self._renamed()
 
     async def _lose(self, node: str, workspace_id: str, cause: Cause) -> None:
         """Take out whoever a node had there."""

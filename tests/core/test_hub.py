@@ -29,7 +29,7 @@ from jackfield._backlog import TURN
 from jackfield._cursor import Cursors
 from jackfield._hub import RECENT, Hub, Room
 from jackfield._log import REVOKED, Head, Sight
-from jackfield.engine import Commit, Draft, Feed, History, Lost, Record, Rewound, Snapshot
+from jackfield.engine import Arrived, Commit, Draft, Feed, History, Lost, Record, Rewound, Snapshot
 from jackfield.testing import FakeClock, bench, settle
 
 
@@ -512,6 +512,21 @@ async def test_where_the_log_went_back_everyone_connects_anew(caplog: pytest.Log
         assert (room.position, d.hub.seen("w")[1:], list(room.recent)) == (2, (0, ""), [])
         assert caplog.messages == ["the log of workspace w went back; its clients connect anew"]
         assert caplog.records[0].levelno == logging.WARNING
+
+
+async def test_where_passing_records_were_missed_everyone_connects_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """What they show of who is there may be wrong, and nothing else would ever say so."""
+    async with desk() as d:
+        live = Guest("1")
+        room = await d.enter(live)
+        [feed] = d.engine._feeds
+        late = Record(7, "late", Head("said", Everyone(), "durable", ()).dump(), b"{}", True, 0.0)
+        feed._put(Arrived("w", [late], 7, whole=False))
+        feed._put(Arrived("elsewhere", [], 7, whole=False))
+        await settle()
+        assert (live.codes, room.position) == ([1012], 7)
+        assert [recipients for recipients, _ in d.put()] == [["1"]]
+        assert caplog.messages == ["presence of workspace w was missed; its clients connect anew"]
 
 
 async def test_what_follows_the_fan_out_waits_for_it_where_somebody_is() -> None:

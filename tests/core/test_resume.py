@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,13 +22,17 @@ from jackfield import (
     ServerEvent,
     Session,
     Settings,
+    Transaction,
     Unauthorized,
     Users,
     Workspace,
     hookimpl,
     latest,
 )
+from jackfield._lease import SYSTEM
+from jackfield._node import CURSOR_KEY
 from jackfield._outbox import Frame, Outbox
+from jackfield.engine import Key
 from jackfield.events import (
     ChannelCreated,
     ChannelDeleted,
@@ -1335,3 +1340,38 @@ async def test_in_a_room_that_outlives_the_loss_cursors_are_of_the_new_log() -> 
         for number, frame in enumerate(alice.frames[1:]):
             again = await b.connect("alice", resume=frame["cursor"])
             assert (outcome(again), said(again)) == (recovered(1 - number), ["b"][number:])
+
+
+async def test_where_the_engine_came_back_empty_the_nodes_still_share_a_key() -> None:
+    async with bench(Words, nodes=2, settings=Settings(heartbeat_timeout=1000)) as b:
+        for node in range(2):
+            await b.connect("bob", resume="", node=node)
+        key = b.app.node._cursor_key
+        b.engine._logs.clear()  # type: ignore[attr-defined]
+        await say(b, "lost with it")
+        await b.clock.advance(20)
+        cell = Key("cursors", "key")
+        assert CURSOR_KEY.load((await b.engine.read(SYSTEM, (cell,))).cells[cell]) == key
+        alice = await b.connect("alice", resume="")
+        await say(b, "a", "b", node=1)
+        assert outcome(await b.connect("alice", resume=alice.cursor, node=1)) == recovered(0)
+        assert {n.app.node._cursor_key for n in b.nodes} == {key}
+
+
+async def test_where_another_key_was_made_meanwhile_that_one_holds() -> None:
+    async with bench(Words) as b:
+        alice = await b.connect("alice", resume="")
+        b.engine._logs.clear()  # type: ignore[attr-defined]
+        other = "00" * 32
+        await b.app.node.commits.decide(b.app.workspace(SYSTEM), partial(_put_key, other))
+        await b.clock.advance(20)
+        assert b.app.node._cursor_key == other
+        assert (await alice.closed()).code == 1012
+        again = await b.connect("alice", resume=alice.cursor)
+        assert outcome(again) == lost("expired")
+        assert outcome(await b.connect("alice", resume=again.cursor)) == recovered(0)
+
+
+async def _put_key(key: str, transaction: Transaction) -> Sequence[Post]:
+    await transaction.update(CURSOR_KEY, "key", lambda _: key)
+    return ()

@@ -1,4 +1,4 @@
-"""Three nodes in processes of their own, each by a line of its own to one Redis, and by a door that clients come in by."""
+"""Three nodes in processes of their own, each with a line of its own to one Redis and a door for its clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from line import Line
 from redis_server import RedisServer
 from servers import API_KEY, Server, Workspace, running, until
 
-__all__ = ["LOOPS", "PATIENCE", "Fleet", "Listener", "Node", "Publisher", "everything", "fleet", "message"]
+__all__ = ["LOOPS", "PATIENCE", "Fleet", "Listener", "Node", "Publisher", "channel", "everything", "fleet", "message"]
 
 LOOPS = ("asyncio", "trio", "asyncio")
 """Nodes of both kinds understand each other."""

@@ -1,5 +1,5 @@
-"""Three nodes, and one thing after the other that breaks while events flow: nothing is lost, doubled or out of order, and
-nobody is told to load afresh.
+"""Three nodes, and one thing after the other that breaks while events flow: nothing is lost, doubled or out of order,
+and nobody is told to load afresh.
 
 Real processes, real sockets, a real Redis, a link a node: one that all share would hide races.
 """
