@@ -243,6 +243,11 @@ class Run:
             self.b.nodes[node].link.gate = Gate(["feed"])
 
     async def catch_up(self, node: int) -> None:
+        room = self.b.nodes[node].app.node.hub.rooms.get("w")
+        if room is not None and room.position < self.world.position - KEPT:  # what it has not read is gone
+            for connection in self.slots:
+                if connection is not None and connection.node == node:
+                    connection.may_end = True
         link = self.b.nodes[node].link
         self.lagging.discard(node)
         if link.gate is not None:
