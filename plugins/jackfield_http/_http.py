@@ -14,7 +14,6 @@ from starlette.routing import BaseRoute, Route
 from jackfield import InvalidEvent, Jackfield, Receipt, Refused, UnknownAudience, hookimpl, valid_id
 from jackfield.errors import EngineError
 from jackfield.hookspecs import presence_of
-from jackfield_http._body import read_posts
 from jackfield_http._contract import client_routes, contract_routes
 
 __all__ = ["HTTP"]
@@ -91,7 +90,7 @@ async def publish(app: Jackfield, request: Request) -> Response:
     if size > MAX_BODY:
         return _problem(413, "over 2 MiB")
     try:
-        posts = read_posts(bytes(body), app.structure)
+        posts = app.read_posts(bytes(body))
         receipts = await app.workspace(request.path_params["workspace_id"]).publish_all(posts)
     except InvalidEvent as refused:
         return JSONResponse({"errors": [fault._asdict() for fault in refused.faults]}, 422)

@@ -12,10 +12,12 @@ from jackfield._commit import Post, Receipt
 from jackfield._congestion import Congestion
 from jackfield._handshake import Handshake, Principal, valid_id
 from jackfield._memory import MemoryEngine
+from jackfield._publisher import Publisher
 from jackfield._roster import Attendance
 from jackfield._session import Session
 from jackfield._settings import Settings
 from jackfield._state import Change, State, Transaction
+from jackfield._sync import SyncPublisher, SyncWorkspace
 from jackfield._workspace import Workspace
 from jackfield.errors import (
     CloseCode,
@@ -55,6 +57,7 @@ __all__ = [
     "MemoryEngine",
     "Post",
     "Principal",
+    "Publisher",
     "RateLimited",
     "Receipt",
     "Refused",
@@ -63,6 +66,8 @@ __all__ = [
     "Session",
     "Settings",
     "State",
+    "SyncPublisher",
+    "SyncWorkspace",
     "Topic",
     "Transaction",
     "Unauthorized",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -13,6 +13,7 @@ from starlette.routing import Router, WebSocketRoute
 
 from jackfield import _redact, hookspecs
 from jackfield._asgi import Edge, deny
+from jackfield._body import read_posts
 from jackfield._clock import Clock, Deadline, SystemClock, Timer
 from jackfield._environ import from_environment
 from jackfield._handshake import valid_id
@@ -29,6 +30,7 @@ from jackfield.events import ID, ServerEvent
 from jackfield.serving import drain_on_signals
 
 if TYPE_CHECKING:
+    from jackfield._commit import Post
     from jackfield._congestion import Congestion
     from jackfield._registry import Registry
 
@@ -85,8 +87,8 @@ class Jackfield:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI: `/ws/{workspace_id}`, and what plugins route."""
-        if scope["type"] == "websocket":
-            self._started()
+        if scope["type"] == "websocket" and not self._started().serving:
+            raise ConfigurationError(NOT_STARTED)
         await self._router(scope, receive, send)
 
     @asynccontextmanager
@@ -96,13 +98,39 @@ class Jackfield:
         Raises EngineUnavailable when the engine cannot be reached, and what a plugin's `lifespan` raises.
         """
         if self._running is not None:
-            raise ConfigurationError("jackfield was started twice: one lifespan is enough.")
+            raise ConfigurationError(
+                "jackfield was started twice: one lifespan is enough."
+                if self._running.serving
+                else "a Publisher has this application: serve another object."
+            )
+        async with self._run(Node.run):
+            with drain_on_signals(self) if self.settings.drain_on_signals else nullcontext():
+                yield
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncGenerator[None, None]:
+        """What `Publisher` enters: everything that publishing needs, and nothing more."""
+        if self._running is not None:
+            raise ConfigurationError("this application is running: publish by its workspace(…), without a Publisher.")
+        if isinstance(self.engine, MemoryEngine) and not self.engine.opened:
+            raise ConfigurationError(
+                "this application's engine is the memory of this process, so nobody would hear what it publishes: "
+                "give it an engine that both processes reach, such as RedisEngine.from_url(…)."
+            )
+        async with self._run(Node.publish):
+            yield
+
+    def forsake(self) -> None:
+        """This is the child of the process that it ran in, and it runs here no more."""
+        self._running = None
+
+    @asynccontextmanager
+    async def _run(self, life: Callable[[Node], AbstractAsyncContextManager[None]]) -> AsyncGenerator[None, None]:
         _redact.install()
         self._running = Node(self, self.engine, self.settings, self.clock, self.plugins)
         try:
-            async with self._running.run():
-                with drain_on_signals(self) if self.settings.drain_on_signals else nullcontext():
-                    yield
+            async with life(self._running):
+                yield
         except BaseExceptionGroup as group:
             # The task group inside makes a group of whatever ends it; the host wants the one line.
             raise _alone(group) from None
@@ -131,6 +159,13 @@ class Jackfield:
         if event is None or not issubclass(event, ServerEvent) or not self.events.publishable(event):
             raise InvalidEvent(faults=[Fault(f"{path}.type", "expected the type of a server event")])
         return self.node.wire.structure(event, data, f"{path}.data")
+
+    def read_posts(self, body: bytes) -> list[Post]:
+        """What somebody else's JSON asks to publish, as the HTTP API takes it: one event, or a batch under `events`.
+
+        Nothing is guessed. Raises InvalidEvent, whose `faults` name every wrong field.
+        """
+        return read_posts(body, self.structure)
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -176,7 +211,7 @@ class Jackfield:
     async def ready(self) -> bool:
         """Whether it takes connections now: it runs, is not ending, and its engine answers."""
         node = self._running
-        if node is None or node.draining is not None:
+        if node is None or not node.serving or node.draining is not None:
             return False
         try:
             with Deadline(node.timers, self.settings.hook_timeout):

@@ -22,10 +22,10 @@ from jackfield.engine import EngineError, Trimmed
 from jackfield.errors import CloseCode
 
 if TYPE_CHECKING:
-    from jackfield._hub import Room
     from jackfield._log import Entry
     from jackfield._node import Node
     from jackfield._resume import Recovery
+    from jackfield._room import Room
     from jackfield._session import Session
     from jackfield.engine import Snapshot
     from jackfield.events import JSON

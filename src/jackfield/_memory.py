@@ -49,6 +49,8 @@ class MemoryEngine:
         self._looks: list[tuple[float, str]] = []
         self._history = History()
         self._clock: Clock = SystemClock()
+        self.opened = 0
+        """How many nodes have it open."""
 
     @classmethod
     def from_url(cls, url: str) -> MemoryEngine:
@@ -59,7 +61,11 @@ class MemoryEngine:
     async def open(self, history: History, clock: Clock) -> AsyncGenerator[None, None]:
         self._history = history
         self._clock = clock
-        yield
+        self.opened += 1
+        try:
+            yield
+        finally:
+            self.opened -= 1
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:
         now = self._clock.time()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from jackfield._clock import Clock, Deadline, Timers
-from jackfield._commit import Commits, Post, Posted, as_posts
+from jackfield._commit import Commits, Post, as_posts
 from jackfield._cursor import Cursors
 from jackfield._dispatch import Call, Dispatcher
 from jackfield._drain import PAUSE, Drain, plan
 from jackfield._hub import Hub
 from jackfield._lease import LEASES, SYSTEM
+from jackfield._observers import Observers
 from jackfield._pump import Pump
 from jackfield._resume import Resumes
 from jackfield._roster import Roster
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from jackfield._plugins import Plugins
     from jackfield._session import Session
     from jackfield._settings import Settings
-    from jackfield._workspace import Workspace
-    from jackfield.events import ClientEvent, ServerEvent
+    from jackfield.events import ClientEvent
 
 __all__ = ["Node"]
 
@@ -58,6 +57,8 @@ class Node:
         self.settings = settings
         self.clock = clock
         self.sessions: set[Session] = set()
+        self.serving = False
+        """Whether connections are taken; else it only publishes."""
         self.draining: Drain | None = None
         """How it takes its leave, from when that begins; nobody comes in any more."""
         self.timers = Timers(clock)
@@ -70,6 +71,7 @@ class Node:
         self.pump = Pump(clock, self.timers, write_timeout=settings.write_timeout, budget=settings.outbox_budget)
         self.hub = Hub(engine, self.pump)
         self.resumes = Resumes(self.hub, limit=settings.replay_events)
+        self.observers = Observers(plugins, self.dispatcher, self.hub, app.workspace, self.start_soon)
         self.commits = Commits(
             engine,
             plugins,
@@ -78,7 +80,7 @@ class Node:
             clock,
             self.timers,
             seen=self.hub.seen,
-            posted=self._posted,
+            posted=self.observers.posted,
             due=self._due_at,
         )
         self.roster = Roster(
@@ -103,10 +105,6 @@ class Node:
         self._client: dict[type[ClientEvent], tuple[tuple[Call, ...], tuple[Call, ...]]] = {
             event: (plugins.before(event), plugins.on(event)) for event in plugins.registry.client().values()
         }
-        self._observers: dict[type[ServerEvent], tuple[Call, ...]] = {
-            event: calls for event in plugins.registry.server().values() if (calls := plugins.on(event))
-        }
-        self._observed: dict[str, deque[ServerEvent]] = {}
         self._tasks: TaskGroup | None = None
         self._cursor_key = ""
         self._next_look = math.inf
@@ -125,20 +123,9 @@ class Node:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None, None]:
         """Start; and end in order: connections first, then the plugins, then the lease and the engine."""
-        settings = self.settings
-        history = History(settings.history_events, settings.history_bytes, settings.history_age)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.engine.open(history, self.clock))
-            # Deadlines hold until everybody has gone, so the timers run outside of what they bound; and also where the
-            # host is cancelled, since its end is bounded by them.
-            timing = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(timing.cancel_scope.cancel)
-            ticking = anyio.CancelScope(shield=True)
-            stack.callback(ticking.cancel)
-            timing.start_soon(self._tick, ticking, name="jackfield timers")
-            # The one task group of an application. It is entered and left by the task that holds the lifespan.
-            tasks = self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(tasks.cancel_scope.cancel)
+            self.serving = True
+            tasks = await self._begin(stack)
             self.pump.start(tasks)
             for name, service in (("feed", self.hub.run), ("due cells", self._look)):
                 tasks.start_soon(self._supervise, name, service, name=f"jackfield {name}")
@@ -149,6 +136,36 @@ class Node:
             await self.dispatcher.wrap(stack, self._lifespan, self.app)
             stack.push_async_callback(self._take_leave)
             yield
+
+    @asynccontextmanager
+    async def publish(self) -> AsyncGenerator[None, None]:
+        """Only what publishing needs: nobody connects here, no other node hears of this one, and plugins' `lifespan` is
+        not entered. At the end observers are waited for."""
+        async with AsyncExitStack() as stack:
+            await self._begin(stack)
+            yield
+            try:
+                with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.hook_timeout):
+                    await self.observers.told()
+            except TimeoutError:
+                logger.warning("not every observer was told of what had been published")
+
+    async def _begin(self, stack: AsyncExitStack) -> TaskGroup:
+        """The engine, time, and the one task group of an application, which is entered and left by the task that holds
+        the stack."""
+        settings = self.settings
+        history = History(settings.history_events, settings.history_bytes, settings.history_age)
+        await stack.enter_async_context(self.engine.open(history, self.clock))
+        # Deadlines hold until everybody has gone, so the timers run outside of what they bound; and also where the
+        # host is cancelled, since its end is bounded by them.
+        timing = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(timing.cancel_scope.cancel)
+        ticking = anyio.CancelScope(shield=True)
+        stack.callback(ticking.cancel)
+        timing.start_soon(self._tick, ticking, name="jackfield timers")
+        tasks = self._tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        return tasks
 
     async def _tick(self, ticking: anyio.CancelScope) -> None:
         with ticking:
@@ -253,32 +270,6 @@ class Node:
                 logger.exception("%s, started by start_soon, failed", name)
 
         self._tasks.start_soon(guarded)
-
-    # --- observers
-
-    def _posted(self, workspace_id: str, posted: Sequence[Posted]) -> None:
-        """What this process published is told to observers once it has been handed to everybody here."""
-        for event, position in posted:
-            if type(event) in self._observers:
-                self.hub.after_fan_out(workspace_id, position, lambda event=event: self._tell(workspace_id, event))  # type: ignore[misc]
-
-    def _tell(self, workspace_id: str, event: ServerEvent) -> None:
-        waiting = self._observed.get(workspace_id)
-        if waiting is not None:
-            waiting.append(event)
-        else:
-            self._observed[workspace_id] = deque((event,))
-            self.start_soon(self._observe, self.app.workspace(workspace_id))
-
-    async def _observe(self, workspace: Workspace) -> None:
-        """One event after the other, so that observers see a workspace's events in their order."""
-        waiting = self._observed[workspace.id]
-        try:
-            while waiting:
-                event = waiting.popleft()
-                await self.dispatcher.notify(self._observers[type(event)], workspace, event)
-        finally:
-            del self._observed[workspace.id]
 
     # --- cells whose time has come
 

@@ -14,8 +14,9 @@ from jackfield.engine import Snapshot, Trimmed
 from jackfield.errors import JackfieldError
 
 if TYPE_CHECKING:
-    from jackfield._hub import Hub, Room
+    from jackfield._hub import Hub
     from jackfield._log import Entry
+    from jackfield._room import Room
     from jackfield._session import Session
 
 __all__ = ["Recovery", "Resumes", "TooManyResumes"]

@@ -28,8 +28,8 @@ from jackfield.events import Ack, Hello, Ping, ServerEvent
 
 if TYPE_CHECKING:
     from jackfield._handshake import Principal
-    from jackfield._hub import Room
     from jackfield._node import Node
+    from jackfield._room import Room
     from jackfield._workspace import Workspace
 
 __all__ = ["Message", "Session", "close"]

@@ -27,8 +27,9 @@ from jackfield import (
 )
 from jackfield._backlog import TURN
 from jackfield._cursor import Cursors
-from jackfield._hub import RECENT, Hub, Room
+from jackfield._hub import Hub
 from jackfield._log import REVOKED, Head, Sight
+from jackfield._room import RECENT, Room
 from jackfield.engine import Arrived, Commit, Draft, Feed, History, Lost, Record, Rewound, Snapshot
 from jackfield.testing import FakeClock, bench, settle
 

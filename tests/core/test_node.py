@@ -194,7 +194,7 @@ async def test_observers_hear_a_workspaces_events_in_their_order_each_when_the_l
         await b.workspace().publish(Said("five"))
         await settle()
         assert desk(b).did[-1] == "w five"
-        assert b.app.node._observed == {}
+        assert b.app.node.observers._waiting == {}
 
 
 async def test_an_observer_that_fails_or_takes_too_long_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ from jackfield import (
     latest,
     on,
 )
-from jackfield._hub import RECENT
+from jackfield._room import RECENT
 from jackfield.events import ChannelCreated, ChannelDeleted, MemberJoined, MemberLeft, MessageNew
 from jackfield.testing import (
     ANYCORN,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import anyio
 import pytest
 
 from jackfield import ClientEvent, CloseCode, Jackfield, Refused, Settings, errors, hookspecs
@@ -292,6 +293,17 @@ async def test_the_plugins_in_it_do_what_it_says(written: Path, capsys: pytest.C
             await b.workspace().publish(MessageNew(f"m{number}", "c1", "eve", "buy now", timestamp(0)))
         assert len(await bob.pending()) == 4
     assert capsys.readouterr().out == "w buy now\n" * 4
+
+
+def test_the_tasks_in_it_publish(written: Path) -> None:
+    from jackfield import SyncPublisher
+    from redis_server import RedisServer
+
+    tasks = importlib.import_module("tasks")
+    with RedisServer() as server, SyncPublisher(tasks.application(server.url)) as live:
+        assert tasks.remind("now", live.workspace("acme")).position == 1
+        receipts = anyio.run(tasks.remind_all, ["a", "b"], tasks.application(server.url))
+        assert [receipt.position for receipt in receipts] == [2, 3]
 
 
 @pytest.mark.servers

@@ -26,7 +26,6 @@ HOLDS_A_GROUP = {
     ("src/jackfield/client/_connect.py", "connect"),
     ("src/jackfield/client/_in_process.py", "in_process.dial"),
     ("plugins/jackfield_redis/_beside.py", "beside"),
-    ("src/jackfield/_node.py", "Node.run"),  # the one task group of an application
     ("src/jackfield/testing/_bench.py", "bench"),  # these two are entered and left in the body of a test
     ("src/jackfield/testing/_interleave.py", "Order.race"),
 }

@@ -1,4 +1,5 @@
-"""The command line: `jackfield serve`, `token`, `events`, `hooks`, `plugins`, `asyncapi`, `types`, `check`.
+"""The command line: `jackfield serve`, `token`, `publish`, `tail`, `events`, `hooks`, `plugins`, `asyncapi`, `types`,
+`check`.
 
 Each command is a module with `add`, which describes it and names the function that runs it. Exit codes: 0 for well
 done, 1 for a configuration that cannot be or a check that failed, 2 for a command that makes no sense.
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from jackfield.cli import _check, _contract, _serve, _show, _token
+from jackfield.cli import _check, _contract, _publish, _serve, _show, _tail, _token
 from jackfield.errors import ConfigurationError, EngineError
 
 __all__ = ["main"]
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"jackfield {version('jackfield')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     try:
-        for command in (_serve, _token, _show, _contract, _check):
+        for command in (_serve, _token, _publish, _tail, _show, _contract, _check):
             command.add(commands, arguments)
         chosen = parser.parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = chosen.run

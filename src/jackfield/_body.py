@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import orjson
 
-from jackfield import Audience, Channel, Everyone, Post, ServerEvent, Users, valid_id
+from jackfield._audience import Audience, Channel, Everyone, Users
+from jackfield._commit import Post
+from jackfield._handshake import valid_id
 from jackfield.errors import Fault, InvalidEvent
+
+if TYPE_CHECKING:
+    from jackfield.events import ServerEvent
 
 __all__ = ["read_posts"]
 
 MAX_EVENTS = 100
 KEYS = {"type", "data", "to", "except_users", "id"}
 
-Structure = Callable[[object, object, str], ServerEvent]
+Structure = Callable[[object, object, str], "ServerEvent"]
 """(type, data, path) → the event; raises InvalidEvent with every wrong field."""
 
 
