@@ -6,6 +6,7 @@ The fixture has the scope of the one in anyio that it replaces; a narrower one w
 from __future__ import annotations
 
 import asyncio
+import asyncio.constants
 import math
 from typing import Any
 
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, settings
 # By default an example that takes longer than 200 ms is a fault; on a busy machine any does.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+# Debug mode keeps ten frames of whoever schedules anything, which takes most of the time of a test. One says where.
+asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 
 def unhurried() -> asyncio.AbstractEventLoop:

@@ -14,8 +14,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import anyio
+import attrs
 import pytest
 
 from jackfield import ClientEvent, CloseCode, Jackfield, Refused, Settings, errors, hookspecs

@@ -22,6 +22,7 @@ from jackfield import (
     testing,
 )
 from jackfield._session import Session
+from jackfield.engine import Commit, Rewound
 from jackfield.events import ChannelDeleted, Ping, ServerEvent
 from jackfield.testing import ANYCORN, DAPHNE, GRANIAN, HYPERCORN, UVICORN, Bench, Client, FakeClock, Profile
 from jackfield.testing._link import Gate
@@ -292,8 +293,8 @@ async def test_the_end_of_the_server_is_4001_for_all_and_every_plugin_hears_of_i
 async def test_a_log_that_went_back_is_1012() -> None:
     async with bench() as b:
         client, other = await b.connect("alice"), await b.connect("alice", workspace="other")
-        log = b.engine._logs["w"]  # type: ignore[attr-defined]
-        b.engine._rewind("w", log)  # type: ignore[attr-defined]
+        with pytest.raises(Rewound):
+            await b.engine.commit("w", Commit(seen=7, seen_id="never"))
         assert await close_of(client) == (1012, "restart")
         assert await heard(other) == [[]]
 
