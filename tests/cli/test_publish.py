@@ -140,6 +140,8 @@ def test_tail_prints_what_was_and_what_comes(redis: RedisServer, secret: str) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background has it ignored, and it would be here, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         assert tail.stdout is not None
