@@ -147,7 +147,9 @@ class RedisFeed:
             head = heads[want.workspace]
             if self.wanted.get(want.workspace) is not want:
                 continue
-            if head is None or head[1] != want.given or head[0] != (want.epoch or head[0]):
+            # A log that went back may have been written up to the same place by others.
+            rewritten = head is not None and want.seen[0] and head[2] != want.seen
+            if head is None or head[1] != want.given or head[0] != (want.epoch or head[0]) or rewritten:
                 self._read_soon(want)
             else:
                 want.epoch, _, want.seen = head

@@ -6,7 +6,7 @@ Times here are those of the world, not of the injected clock: what is on the oth
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -61,9 +61,8 @@ class Link:
         self._stopping = anyio.Event()
         self._why = "it has not been reached yet"
 
-    async def call(self, name: str, shards: Sequence[str], arguments: Callable[[bool], Sequence[Any]]) -> Any:
-        """Run a script, with `arguments(True)` where it may have run already. Raises EngineUnavailable when nothing is
-        heard in time; it may have run then."""
+    async def call(self, name: str, shards: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script. Raises EngineUnavailable when nothing is heard in time; it may have run then."""
         again = False
         client: Client | None = None
         with anyio.move_on_after(WITHIN):
@@ -71,11 +70,13 @@ class Link:
                 while (client := self._client) is None:
                     await self._changed.wait()
                 try:
-                    return await self._scripts[name](shards, arguments(again), callback=_as_it_is)
+                    return await self._scripts[name](shards, arguments, callback=_as_it_is)
                 except PASSES as error:
                     self._why = said(error)
                 except ResponseError as error:
-                    raise EngineRefused(f"{self._address}: {said(error)}") from None
+                    # What was asked before, and not answered, may have happened.
+                    kind = EngineUnavailable if again else EngineRefused
+                    raise kind(f"{self._address}: {said(error)}") from None
                 except (RedisError, OSError, TimeoutError, anyio.BrokenResourceError) as error:
                     again = True
                     self._why = said(error)

@@ -1,5 +1,5 @@
 -- One step: compare, then write and append, or nothing.
--- KEYS: shard. ARGV: …, workspace, epoch, seen, seen_id, 1 where it is asked again, then the numbers of what follows:
+-- KEYS: shard. ARGV: …, workspace, epoch, seen, seen_id, then the numbers of what follows:
 -- expected (table, field, how many values would do, each), cells (table, field, 1 and value or 0 and '', due, fading),
 -- drafts (id, head, body, lasting), ids.
 
@@ -10,13 +10,12 @@ local function take()
 end
 
 local log = open(KEYS[1], take())
-local epoch, seen, seen_id, again = take(), tonumber(take()), take(), take() == '1'
+local epoch, seen, seen_id = take(), tonumber(take()), take()
 local expected, cells, drafts, ids = tonumber(take()), tonumber(take()), tonumber(take()), tonumber(take())
 
-if again then
-  local done = call('HMGET', log.base .. '/done/' .. FRESH, 'first', 'last', 'now')
-  if done[1] then return { 'done', done[1], done[2], done[3] } end
-end
+-- Whoever was not answered asks again, and what was held up on the way may come behind that.
+local before = call('HMGET', log.base .. '/done/' .. FRESH, 'first', 'last', 'now')
+if before[1] then return { 'done', before[1], before[2], before[3] } end
 local current = epoch == '' or epoch == log.epoch
 if current and seen > 0 and not holds(log, seen, seen_id) then
   begin_anew(log)
