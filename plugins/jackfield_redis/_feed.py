@@ -52,7 +52,8 @@ class Want:
 
 
 class RedisFeed:
-    """`catch_up(want)` reads what stands behind it; `heads(workspaces)` where logs stand; `open_news` a message."""
+    """`catch_up(want)` reads what stands behind it; `heads(workspaces)` where logs stand; `open_news` a message,
+    None where it says nothing."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class RedisFeed:
         names: Names,
         catch_up: Callable[[Want], Awaitable[CaughtUp | WentBack]],
         heads: Callable[[Sequence[str]], Awaitable[Mapping[str, Head | None]]],
-        open_news: Callable[[bytes, str], News],
+        open_news: Callable[[bytes, str], News | None],
     ) -> None:
         self.wanted: dict[str, Want] = {}
         self._catch_up = catch_up
@@ -99,8 +100,12 @@ class RedisFeed:
 
     def heard(self, workspace: str, message: bytes) -> None:
         want = self.wanted.get(workspace)
-        if want is not None:
-            self._put(want, self._open_news(message, workspace))
+        if want is None:
+            return
+        if (news := self._open_news(message, workspace)) is None:
+            self._read_soon(want)
+        else:
+            self._put(want, news)
 
     def joined(self, workspaces: Sequence[str]) -> None:
         self._unseen.update(dict.fromkeys(workspaces))

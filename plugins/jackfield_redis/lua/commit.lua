@@ -93,8 +93,7 @@ local news, size = {}, 0
 for _ = 1, drafts do
   local id, head, body, lasting = take(), take(), take(), take()
   log.top = log.top + 1
-  call('XADD', log.base .. (lasting == '1' and '/log' or '/moments'), place(log.top), 'i', id, 'h', head, 'b', body,
-    't', number(NOW))
+  append(log, lasting == '1' and '/log' or '/moments', 'i', id, 'h', head, 'b', body, 't', number(NOW))
   call('HSET', log.base .. '/known', id, number(log.top))
   if lasting == '1' then
     log.newest, log.newest_id = log.top, id
