@@ -45,6 +45,8 @@ class News(NamedTuple):
     epoch: str
     first: int
     last: int
+    behind: tuple[int, str]
+    """The newest lasting record before them."""
     records: Sequence[Record]
 
 
@@ -117,7 +119,9 @@ class Answers:
         found: list[Record] = []
         try:
             line, _, rest = said.partition(b"\n")
-            epoch, first, last, at = line.split()
+            epoch, first, last, at, newest, size = line.split()
+            before = int(newest), rest[: int(size)].decode()
+            rest = rest[int(size) :]
             while rest:
                 line, _, rest = rest.partition(b"\n")
                 id_size, head_size, body_size, lasting = map(int, line.split())
@@ -125,7 +129,7 @@ class Answers:
                 pieces = rest[:id_size], rest[id_size:body_at], rest[body_at:end]
                 found.append(self._record(int(first) + len(found), *pieces, bool(lasting), at, workspace))
                 rest = rest[end:]
-            return News(epoch.decode(), int(first), int(last), found)
+            return News(epoch.decode(), int(first), int(last), before, found)
         except (ValueError, EngineRefused) as error:
             self._pass_over(f"what is said on the bus of {workspace}", error)
             return None

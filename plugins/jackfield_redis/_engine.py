@@ -111,13 +111,8 @@ class RedisEngine:
             head = seal.close(draft.head, workspace, "head", draft.id)
             flat += (draft.id, head, seal.close(draft.body, workspace, "body", draft.id), int(draft.lasting))
         sizes = len(commit.expected), len(commit.cells), len(commit.drafts), len(commit.ids)
-        common = self._common()
-
-        def arguments(again: bool) -> list[Any]:
-            before = (workspace, commit.epoch, commit.seen, commit.seen_id, int(again), *sizes)
-            return [*common, *before, *flat, *commit.ids]
-
-        answer = await self._link.call("commit", [self._names.shard(workspace)], arguments)
+        before = (workspace, commit.epoch, commit.seen, commit.seen_id, *sizes)
+        answer = await self._call_shards("commit", [self._names.shard(workspace)], *before, *flat, *commit.ids)
         return self._answers.outcome(answer, workspace)
 
     async def records(self, workspace: str, after: int, upto: int, limit: int) -> Sequence[Record]:
@@ -171,8 +166,7 @@ class RedisEngine:
         return await self._call_shards(name, [self._names.shard(workspace)], workspace, *arguments)
 
     async def _call_shards(self, name: str, shards: Sequence[str], *arguments: Any) -> Any:
-        everything = [*self._common(), *arguments]
-        return await self._link.call(name, shards, lambda _: everything)
+        return await self._link.call(name, shards, [*self._common(), *arguments])
 
     async def _give_back(self, idle: Sequence[str]) -> None:
         """Logs that hold nothing are forgotten, but for those that a feed here wants; other nodes have said of theirs

@@ -6,7 +6,7 @@ Times here are those of the world, not of the injected clock: what is on the oth
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -48,9 +48,9 @@ class Link:
         self._stopping = anyio.Event()
         self._why = "it has not been reached yet"
 
-    async def call(self, name: str, shards: Sequence[str], arguments: Callable[[bool], Sequence[Any]]) -> Any:
-        """Run a script, with `arguments(True)` where it may have run already. Raises EngineUnavailable when nothing is
-        heard in time; it may have run then."""
+    async def call(self, name: str, shards: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script, asked again where nothing is heard. Raises EngineUnavailable when nothing is heard in time; it
+        may have run then."""
         again = False
         client: Client | None = None
         with anyio.move_on_after(WITHIN):

@@ -1,5 +1,5 @@
 -- One step: compare, then write and append, or nothing.
--- KEYS: shard. ARGV: …, workspace, epoch, seen, seen_id, 1 where it is asked again, then the numbers of what follows:
+-- KEYS: shard. ARGV: …, workspace, epoch, seen, seen_id, then the numbers of what follows:
 -- expected (table, field, how many values would do, each), cells (table, field, 1 and value or 0 and '', due, fading),
 -- drafts (id, head, body, lasting), ids.
 
@@ -10,20 +10,19 @@ local function take()
 end
 
 local log = open(KEYS[1], take())
-local epoch, seen, seen_id, again = take(), tonumber(take()), take(), take() == '1'
+local epoch, seen, seen_id = take(), tonumber(take()), take()
 local expected, cells, drafts, ids = tonumber(take()), tonumber(take()), tonumber(take()), tonumber(take())
 
-if again then
-  local done = call('HMGET', log.base .. '/done/' .. FRESH, 'first', 'last', 'now')
-  if done[1] then return { 'done', done[1], done[2], done[3] } end
-end
+-- Also where it is asked for the first time: what a line held up may come behind what was asked again.
+local done = call('HMGET', log.base .. '/done/' .. FRESH, 'first', 'last', 'now')
+if done[1] then return { 'done', done[1], done[2], done[3] } end
 local current = epoch == '' or epoch == log.epoch
 if current and seen > 0 and not holds(log, seen, seen_id) then
   begin_anew(log)
   current = false
 end
 if not current then
-  tell(log, log.top + 1, '')
+  tell(log, log.top + 1, log.newest, log.newest_id, '')
   return { 'rewound' }
 end
 
@@ -60,7 +59,7 @@ local silent = at
 for _ = 1, ids do check(take()) end
 if #differing > 0 or #stand > 0 then return { 'conflict', differing, stand, number(NOW) } end
 
-local first = log.top + 1
+local first, newest, newest_id = log.top + 1, log.newest, log.newest_id
 -- Without a record of its own it stands in front of the next, and is kept as long as that one is.
 local stands = drafts > 0 and log.top + drafts or first
 local aging = false
@@ -121,9 +120,9 @@ look_later(log)
 if drafts > 0 then
   -- The records themselves spare every node a question; large ones it reads.
   local said = size <= 32768 and table.concat(news) or ''
-  tell(log, first, said)
+  tell(log, first, newest, newest_id, said)
 end
-local done = log.base .. '/done/' .. FRESH
-call('HSET', done, 'first', number(first), 'last', number(log.top), 'now', number(NOW))
-call('PEXPIRE', done, 10000)
+local token = log.base .. '/done/' .. FRESH
+call('HSET', token, 'first', number(first), 'last', number(log.top), 'now', number(NOW))
+call('PEXPIRE', token, 10000)
 return { 'done', number(first), number(log.top), number(NOW) }

@@ -17,6 +17,7 @@ local EVENTS, BYTES, AGE, FRESH = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber
 local PASSING = 60        -- seconds that a passing record is kept
 local USED_EVERY = 5      -- seconds; a use that is noted is good for so long
 local AT_ONCE = 100
+local FIRST = 3           -- so many at first: mostly one comes and one goes
 
 local call = redis.call
 
@@ -103,10 +104,11 @@ end
 -- Lasting records from the oldest on, as long as `is_over(time)`.
 local function drop(log, is_over)
   local key = log.base .. '/log'
-  local count, before, going = call('XLEN', key), log.floor, true
+  local count, before, going, step = call('XLEN', key), log.floor, true, FIRST
   while going do
-    local entries = call('XRANGE', key, place(log.floor + 1), '+', 'COUNT', AT_ONCE)
+    local entries = call('XRANGE', key, place(log.floor + 1), '+', 'COUNT', step)
     if #entries == 0 then break end
+    step = AT_ONCE
     for _, entry in ipairs(entries) do
       local record = fields_of(entry)
       if not is_over(count, tonumber(record.t) or 0) then
@@ -127,8 +129,9 @@ end
 -- Ids and fading cells that the history has passed, by place or by time.
 local function forget(log, since)
   local key = log.base .. '/fades'
+  local step = FIRST
   while true do
-    local entries = call('XRANGE', key, '-', '+', 'COUNT', AT_ONCE)
+    local entries = call('XRANGE', key, '-', '+', 'COUNT', step)
     local passed = {}
     for _, entry in ipairs(entries) do
       local fade = fields_of(entry)
@@ -144,14 +147,16 @@ local function forget(log, since)
       end
     end
     if #passed > 0 then call('XDEL', key, unpack(passed)) end
-    if #passed < AT_ONCE then return end
+    if #passed < step then return end
+    step = AT_ONCE
   end
 end
 
 local function forget_moments(log)
   local key = log.base .. '/moments'
+  local step = FIRST
   while true do
-    local entries = call('XRANGE', key, '-', '+', 'COUNT', AT_ONCE)
+    local entries = call('XRANGE', key, '-', '+', 'COUNT', step)
     local passed = {}
     for _, entry in ipairs(entries) do
       local record = fields_of(entry)
@@ -160,7 +165,8 @@ local function forget_moments(log)
       if record.i then call('HDEL', log.base .. '/known', record.i) end
     end
     if #passed > 0 then call('XDEL', key, unpack(passed)) end
-    if #passed < AT_ONCE then return end
+    if #passed < step then return end
+    step = AT_ONCE
   end
 end
 
@@ -171,6 +177,8 @@ local function trim(log)
   if is_over(call('XLEN', log.base .. '/log')) then
     drop(log, is_over)
     forget(log, -math.huge)
+    -- Where that was all of it nothing ages, and the log is looked at in a minute.
+    if call('XLEN', log.base .. '/log') + call('XLEN', log.base .. '/fades') == 0 then log.ages = nil end
   end
 end
 
@@ -263,9 +271,9 @@ end
 
 -- Say on the bus that the positions from there on have been taken, by these records. Whoever hears of an epoch that is not
 -- his own, or of positions that do not follow on his own, reads where the log stands.
-local function tell(log, first, news)
+local function tell(log, first, newest, newest_id, news)
   call('PUBLISH', log.base .. '/bus', log.epoch .. ' ' .. number(first) .. ' ' .. number(log.top) .. ' ' .. number(NOW)
-    .. '\n' .. news)
+    .. ' ' .. number(newest) .. ' ' .. #newest_id .. '\n' .. newest_id .. news)
 end
 
 local function begin_anew(log)
