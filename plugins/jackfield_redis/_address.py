@@ -1,28 +1,23 @@
-"""Where Redis is, as a URL says it, and a client for it."""
+"""Where Redis is, as a URL says it."""
 
 from __future__ import annotations
 
 import math
+import re
 import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from typing import NoReturn
+from urllib.parse import parse_qsl, unquote
 
 import attrs
-from coredis import Redis, RedisCluster, Sentinel
-from coredis.connection import TCPLocation
-from coredis.retry import NoRetryPolicy
 
-__all__ = ["WITHIN", "Address", "parse"]
+from jackfield_redis._seal import seal_with
 
-WITHIN = 2.5
-"""Seconds that Redis has to answer; below the three that a commit may take."""
+__all__ = ["Address", "parse"]
+
 PORT, SENTINEL_PORT = 6379, 26379
-SETTINGS = ("ca", "cert", "connections", "key", "keys", "prefix", "wait")
-
-Client = Redis[bytes] | RedisCluster[bytes]
+SETTINGS = ("ca", "cert", "connections", "key", "keys", "prefix", "sentinel_password", "sentinel_user", "wait")
 
 
 @attrs.frozen
@@ -30,14 +25,16 @@ class Address:
     """One Redis, or the Sentinels or some nodes of a cluster that know the others."""
 
     url: str
-    """As it may be shown: without a password."""
+    """As it may be shown: without user, password and settings."""
     hosts: tuple[tuple[str, int], ...]
     cluster: bool = False
     service: str | None = None
     """What Sentinel calls it."""
     database: int = 0
-    username: str | None = None
+    username: str | None = attrs.field(default=None, repr=False)
     password: str | None = attrs.field(default=None, repr=False)
+    sentinel_username: str | None = attrs.field(default=None, repr=False)
+    sentinel_password: str | None = attrs.field(default=None, repr=False)
     tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
     prefix: str = "jackfield"
     wait: float = 0.0
@@ -47,145 +44,149 @@ class Address:
     def __str__(self) -> str:
         return self.url
 
-    @asynccontextmanager
-    async def client(self, connections: int) -> AsyncGenerator[Client, None]:
-        """Connect to it. What is asked is asked once: whether a second time is harmless, others know."""
-        common: dict[str, Any] = {
-            "username": self.username,
-            "password": self.password,
-            "ssl_context": self.tls,
-            "connect_timeout": WITHIN,
-            "stream_timeout": WITHIN,
-            "max_connections": connections,
-        }
-        locations = [TCPLocation(host, port) for host, port in self.hosts]
-        if self.cluster:
-            nodes: RedisCluster[bytes] = RedisCluster(
-                startup_nodes=locations,
-                decode_responses=False,
-                retry_policy=NoRetryPolicy(),
-                verify_version=False,
-                **common,
-            )
-            async with nodes as cluster:
-                yield cluster
-        elif self.service is not None:
-            asking = {"connect_timeout": WITHIN, "stream_timeout": WITHIN, "max_connections": 2}
-            async with (
-                Sentinel(locations, sentinel_kwargs=asking, db=self.database, **common) as sentinel,
-                sentinel.primary_for(self.service) as primary,
-            ):
-                yield primary
-        else:
-            [(host, port)] = self.hosts
-            async with Redis(
-                host, port, self.database, retry_policy=NoRetryPolicy(), verify_version=False, **common
-            ) as client:
-                yield client
-
 
 def parse(url: str) -> Address:
     """`redis://[user:password@]host[:port][/database]`, `rediss://…` by TLS, and with `+sentinel` (then the path is
     `/service[/database]`) or `+cluster` behind the scheme several hosts with commas between them; and behind a `?` the
-    settings. Raises ValueError."""
-    parts = urlsplit(url)
-    scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster"):
-        raise ValueError(f"{parts.scheme}:// is none of redis, rediss, with +sentinel or +cluster")
-    credentials, _, names = parts.netloc.rpartition("@")
+    settings. Raises ValueError, which shows nothing that could be a piece of a password."""
+    full_scheme, separator, rest = url.partition("://")
+    scheme, plus, kind = full_scheme.partition("+")
+    if not separator or scheme not in ("redis", "rediss") or (plus and kind not in ("sentinel", "cluster")):
+        raise ValueError("a URL of Redis begins with redis:// or rediss://, with +sentinel or +cluster before the ://")
+    authority, tail = _split(rest)
+    credentials, _, names = authority.rpartition("@")
+    path, _, query = tail.partition("?")
     username, _, password = credentials.partition(":")
     hosts = tuple(_host(name, SENTINEL_PORT if kind == "sentinel" else PORT) for name in names.split(",") if name)
     if not hosts:
-        raise ValueError(f"{parts.scheme}:// must name a host, such as {parts.scheme}://localhost:{PORT}")
-    if kind == "" and len(hosts) > 1:
+        raise ValueError(f"{full_scheme}:// must name a host, such as {full_scheme}://localhost")
+    if not kind and len(hosts) > 1:
         raise ValueError(f"several hosts are {scheme}+sentinel:// or {scheme}+cluster://")
-    service, database = _path(parts, kind)
-    settings = _settings(parts)
+    service, database = _path(path, full_scheme, kind)
+    settings = _settings(query, full_scheme)
+    for name in ("sentinel_password", "sentinel_user"):
+        if name in settings and kind != "sentinel":
+            raise ValueError(f"{name}= is for {scheme}+sentinel://")
     return Address(
-        f"{parts.scheme}://{names}{parts.path}",
+        f"{full_scheme}://{names}{path}",
         hosts,
         cluster=kind == "cluster",
         service=service,
         database=database,
         username=unquote(username) or None,
         password=unquote(password) or None,
+        sentinel_username=settings.get("sentinel_user") or None,
+        sentinel_password=settings.get("sentinel_password") or None,
         tls=_tls(scheme, settings),
-        prefix=settings.get("prefix", "jackfield"),
-        wait=_number(settings, "wait", 0.0),
-        connections=max(1, int(_number(settings, "connections", 8))),
+        prefix=_prefix(settings.get("prefix", "jackfield")),
+        wait=_seconds(settings.get("wait", "0")),
+        connections=_connections(settings.get("connections", "8")),
         keys=_keys(settings.get("keys")),
     )
 
 
-def _host(name: str, port: int) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{name}")
-        return parts.hostname or "localhost", parts.port or port
-    except ValueError:
-        raise ValueError(f'"{name}" is no host and port') from None
+def _split(rest: str) -> tuple[str, str]:
+    """What names the hosts, and what is behind it."""
+    end = min((at for sign in "/?#" if (at := rest.find(sign)) >= 0), default=len(rest))
+    authority, tail = rest[:end], rest[end:]
+    if "@" in tail or "#" in tail:  # whatever was meant, a piece of a password would be taken for something else
+        raise ValueError('in a user, a password or a setting "/" is written %2F, "?" %3F, "#" %23 and "@" %40')
+    return authority, tail
 
 
-def _path(parts: SplitResult, kind: str) -> tuple[str | None, int]:
-    names = [unquote(name) for name in parts.path.strip("/").split("/") if name]
+def _host(name: str, default: int) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:\s]*))(?::([0-9]+))?", name)
+    if found is None:
+        raise ValueError("a host is written localhost:6379 or [::1]:6379, with a number behind the colon")
+    address, host, port = found.groups()
+    if port is not None and not 0 < int(port) < 65_536:
+        raise ValueError("a port is a number from 1 to 65535")
+    return address or host or "localhost", default if port is None else int(port)
+
+
+def _path(path: str, full_scheme: str, kind: str) -> tuple[str | None, int]:
+    names = [unquote(name) for name in path.strip("/").split("/") if name]
     service = None
     if kind == "sentinel":
         if not names:
-            raise ValueError(f"{parts.scheme}:// must name the service, such as {parts.scheme}://host/mymaster")
+            raise ValueError(f"{full_scheme}:// must name the service, such as {full_scheme}://localhost/mymaster")
         service = names.pop(0)
     if not names:
         return service, 0
     if kind == "cluster":
         raise ValueError("a cluster has one database, and none is named in its URL")
-    if len(names) > 1 or not names[0].isdecimal():
-        raise ValueError(f'"{"/".join(names)}" is no number of a database')
+    if len(names) > 1 or re.fullmatch(r"[0-9]{1,9}", names[0]) is None:
+        example = f"{full_scheme}://localhost{'/mymaster' if kind else ''}/0"
+        raise ValueError(f"at the end of the path stands the number of a database, such as {example}")
     return service, int(names[0])
 
 
-def _settings(parts: SplitResult) -> Mapping[str, str]:
-    found = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    for name in found:
+def _settings(query: str, full_scheme: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in SETTINGS:
-            raise ValueError(f'{parts.scheme}:// has no setting "{name}"; there are {", ".join(SETTINGS)}')
-    if not found.get("prefix", "jackfield").replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f'prefix="{found["prefix"]}" must be letters, digits, "-" and "_"')
+            raise ValueError(f'{full_scheme}:// has no setting "{name}"; there are {", ".join(SETTINGS)}')
+        if name in found:
+            raise ValueError(f"{name}= stands there twice")
+        found[name] = value
     return found
 
 
-def _number(settings: Mapping[str, str], name: str, default: float) -> float:
+def _prefix(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_-]+", text) is None:
+        raise ValueError(f'prefix="{text}" must be letters, digits, "-" and "_"')
+    return text
+
+
+def _seconds(text: str) -> float:
     try:
-        number = float(settings.get(name, default))
+        seconds = float(text)
     except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise ValueError(f'{name}="{settings[name]}" is not a number of {"seconds" if name == "wait" else name}')
-    return number
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f'wait="{text}" is not a number of seconds')
+    return seconds
+
+
+def _connections(text: str) -> int:
+    if re.fullmatch(r"0*[1-9][0-9]{0,5}", text) is None:
+        raise ValueError(f'connections="{text}" is not a number of connections')
+    return int(text)
 
 
 def _tls(scheme: str, settings: Mapping[str, str]) -> ssl.SSLContext | None:
     named = [name for name in ("ca", "cert", "key") if name in settings]
     if scheme == "redis":
         if named:
-            raise ValueError(f'"{named[0]}" is for TLS, which is rediss://')
+            raise ValueError(f"{named[0]}= is for TLS, which is rediss://")
         return None
     if ("cert" in settings) != ("key" in settings):
-        raise ValueError("a client's certificate is two files: cert and key")
+        raise ValueError("a client's certificate is two files: cert= and key=")
     try:
         context = ssl.create_default_context(cafile=settings.get("ca"))
         if "cert" in settings:
-            context.load_cert_chain(settings["cert"], settings["key"])
-    except OSError as error:
-        raise ValueError(f"{' or '.join(settings[name] for name in named)} cannot be used: {error}") from None
+            context.load_cert_chain(settings["cert"], settings["key"], _no_passphrase)
+    except (OSError, ValueError) as error:
+        files = " or ".join(f"{name}={settings[name]}" for name in named)
+        raise ValueError(f"{files} cannot be used: {error}") from None
     return context
+
+
+def _no_passphrase() -> NoReturn:
+    """OpenSSL would ask whoever sits before the terminal, and wait."""
+    raise ValueError("the key wants a passphrase")
 
 
 def _keys(path: str | None) -> tuple[bytes, ...]:
     if path is None:
         return ()
     try:
-        lines = Path(path).read_text("ascii").split()
-        keys = tuple(bytes.fromhex(line) for line in lines)
+        keys = tuple(bytes.fromhex(line) for line in Path(path).read_text("ascii").split())
+        if not keys:
+            raise ValueError("there is none; openssl rand -hex 64 makes one")
+        seal_with(keys)
+    except UnicodeDecodeError:
+        raise ValueError(f"keys={path} cannot be used: it is no text") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"keys={path} cannot be read: {error}") from None
-    if not keys:
-        raise ValueError(f"keys={path} holds none; a line of it is made by openssl rand -hex 64")
+        raise ValueError(f"keys={path} cannot be used: {error}") from None
     return keys

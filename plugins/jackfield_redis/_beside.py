@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Service", "beside"]
 
-ENDED_WITHIN = 1.0
+ENDED_WITHIN = 0.5
 """Seconds; the other side may be gone, and the end must not wait for it."""
 
 
@@ -32,16 +32,22 @@ async def beside(service: Service) -> AsyncGenerator[None, None]:
     """From when it has started. What is raised inside comes out as it is, not in a group of one."""
     failure: Exception | None = None
     ended = anyio.Event()
+    life = anyio.CancelScope()
 
     async def run(*, task_status: TaskStatus[None]) -> None:
         try:
-            await service.run(task_status=task_status)
+            with life:
+                await service.run(task_status=task_status)
+        except Exception:
+            if not life.cancel_called:  # ended by force, it may trip over what it leaves
+                raise
         finally:
             ended.set()
 
     async with anyio.create_task_group() as tasks:
         try:
             await tasks.start(run)
+            life.shield = True  # whoever is cancelled ends it in order, too
             yield
         except Exception as error:
             failure = error
@@ -49,6 +55,6 @@ async def beside(service: Service) -> AsyncGenerator[None, None]:
             service.stop()
             with anyio.move_on_after(ENDED_WITHIN, shield=True):
                 await ended.wait()
-            tasks.cancel_scope.cancel()
+            life.cancel()
     if failure is not None:
         raise failure

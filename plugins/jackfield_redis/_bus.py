@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import anyio
 from coredis.retry import NoRetryPolicy
 
-from jackfield_redis._address import WITHIN
-from jackfield_redis._link import cause, said
+from jackfield_redis._client import WITHIN, connected
+from jackfield_redis._faults import cause, said
 
 if TYPE_CHECKING:
     from coredis.patterns.pubsub import BasePubSub
 
-    from jackfield_redis._address import Address, Client
+    from jackfield_redis._address import Address
+    from jackfield_redis._client import Client
     from jackfield_redis._names import Names
 
     PubSub = BasePubSub[bytes, Any]
@@ -92,7 +93,7 @@ class Bus:
         while not self._stopping.is_set():
             began = anyio.current_time()
             try:
-                async with self._address.client(CONNECTIONS) as client:
+                async with connected(self._address, CONNECTIONS) as client:
                     await self._listen(client)
             except Exception as error:
                 logger.info("what is said at %s is not heard for a moment: %s", self._address, said(cause(error)))

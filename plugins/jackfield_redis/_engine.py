@@ -21,8 +21,8 @@ from jackfield.engine import (
     Snapshot,
     Trimmed,
 )
-from jackfield_redis import _answers
 from jackfield_redis._address import Address, parse
+from jackfield_redis._answers import Answers, CaughtUp, WentBack
 from jackfield_redis._beside import beside
 from jackfield_redis._feed import Head, RedisFeed, Want
 from jackfield_redis._link import Link
@@ -49,6 +49,7 @@ class RedisEngine:
         self._address = address
         self._names = Names(address.prefix)
         self._seal = seal_with(address.keys)
+        self._answers = Answers(self._seal)
         self._links: list[Link] = []
         self._feeds: list[RedisFeed] = []
         self._history = History()
@@ -78,7 +79,7 @@ class RedisEngine:
     @asynccontextmanager
     async def open(self, history: History, clock: Clock) -> AsyncGenerator[None, None]:
         self._history = history
-        link = Link(self._address)
+        link = Link(self._address, self._seal)
         async with beside(link):
             self._links.append(link)
             try:
@@ -92,7 +93,7 @@ class RedisEngine:
         asked = tuple(keys), tuple(tables)
         flat = [name for key in asked[0] for name in key]
         answer = await self._call("read", workspace, len(asked[0]), *flat, *asked[1])
-        return _answers.snapshot(answer, workspace, *asked, self._seal)
+        return self._answers.snapshot(answer, workspace, *asked)
 
     async def commit(self, workspace: str, commit: Commit) -> Committed | Conflict:
         seal = self._seal
@@ -110,15 +111,15 @@ class RedisEngine:
             head = seal.close(draft.head, workspace, "head", draft.id)
             flat += (draft.id, head, seal.close(draft.body, workspace, "body", draft.id), int(draft.lasting))
         sizes = len(commit.expected), len(commit.cells), len(commit.drafts), len(commit.ids)
-        before = workspace, commit.epoch, commit.seen, commit.seen_id
-        answer = await self._call_shards("commit", [self._names.shard(workspace)], *before, *sizes, *flat, *commit.ids)
-        return _answers.outcome(answer, workspace, seal)
+        before = (workspace, commit.epoch, commit.seen, commit.seen_id, *sizes)
+        answer = await self._call_shards("commit", [self._names.shard(workspace)], *before, *flat, *commit.ids)
+        return self._answers.outcome(answer, workspace)
 
     async def records(self, workspace: str, after: int, upto: int, limit: int) -> Sequence[Record]:
         answer = await self._call("records", workspace, after, upto, limit)
         if answer is None:
             raise Trimmed(workspace)
-        return _answers.records(answer, workspace, limit, self._seal)
+        return self._answers.records(answer, workspace, limit)
 
     async def due(self, limit: int) -> tuple[Sequence[Due], float | None]:
         shards = self._names.shards
@@ -126,7 +127,7 @@ class RedisEngine:
         found: list[Due] = []
         soon: list[float] = []
         for group in groups:
-            due, later, idle = _answers.due(await self._call_shards("due", group, limit))
+            due, later, idle = self._answers.due(await self._call_shards("due", group, limit))
             found += due
             if later is not None:
                 soon.append(later)
@@ -137,7 +138,7 @@ class RedisEngine:
 
     @asynccontextmanager
     async def feed(self) -> AsyncGenerator[Feed, None]:
-        feed = RedisFeed(self._address, self._names, self._catch_up, self._heads, self._open_news)
+        feed = RedisFeed(self._address, self._names, self._catch_up, self._heads, self._answers.news)
         async with beside(feed):
             self._feeds.append(feed)
             try:
@@ -183,10 +184,10 @@ class RedisEngine:
 
     # --- what a feed asks
 
-    async def _catch_up(self, want: Want) -> _answers.CaughtUp | _answers.WentBack:
+    async def _catch_up(self, want: Want) -> CaughtUp | WentBack:
         after = want.given
         answer = await self._call("catch_up", want.workspace, want.epoch, *want.seen, after, READ_AT_ONCE)
-        return _answers.caught_up(answer, want.workspace, READ_AT_ONCE, self._seal)
+        return self._answers.caught_up(answer, want.workspace, READ_AT_ONCE)
 
     async def _heads(self, workspaces: Sequence[str]) -> Mapping[str, Head | None]:
         heads: dict[str, Head | None] = {}
@@ -196,6 +197,3 @@ class RedisEngine:
                     None if head is None else (head[0].decode(), int(head[1]), (int(head[2]), head[3].decode()))
                 )
         return heads
-
-    def _open_news(self, said: bytes, workspace: str) -> _answers.News:
-        return _answers.news(said, workspace, self._seal)

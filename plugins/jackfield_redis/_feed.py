@@ -33,6 +33,8 @@ AGAIN_AFTER = 0.5
 LOOK_EVERY = 20.0
 """Seconds; a message that was lost on a link that holds is found by then. It keeps logs from being given back, too."""
 AT_ONCE = 500
+READERS = 16
+"""Workspaces that are read at the same time."""
 
 Head = tuple[str, int, tuple[int, str]]
 """Epoch, top, newest lasting record."""
@@ -41,7 +43,7 @@ Head = tuple[str, int, tuple[int, str]]
 class Want:
     """A workspace that is wanted: up to where it has been given, and by what one can tell whether that is still so."""
 
-    __slots__ = ("epoch", "given", "reading", "seen", "workspace")
+    __slots__ = ("again", "epoch", "given", "reading", "seen", "workspace")
 
     def __init__(self, workspace: str, given: int, epoch: str) -> None:
         self.workspace = workspace
@@ -49,10 +51,12 @@ class Want:
         self.epoch = epoch
         self.seen: tuple[int, str] = (0, "")
         self.reading = False
+        self.again = False
 
 
 class RedisFeed:
-    """`catch_up(want)` reads what stands behind it; `heads(workspaces)` where logs stand; `open_news` a message."""
+    """`catch_up(want)` reads what stands behind it; `heads(workspaces)` where logs stand; `open_news` a message,
+    None where it says nothing."""
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class RedisFeed:
         names: Names,
         catch_up: Callable[[Want], Awaitable[CaughtUp | WentBack]],
         heads: Callable[[Sequence[str]], Awaitable[Mapping[str, Head | None]]],
-        open_news: Callable[[bytes, str], News],
+        open_news: Callable[[bytes, str], News | None],
     ) -> None:
         self.wanted: dict[str, Want] = {}
         self._catch_up = catch_up
@@ -68,8 +72,10 @@ class RedisFeed:
         self._open_news = open_news
         self._bus = Bus(address, names, self)
         # Without news: read what there is.
-        self._queue: deque[tuple[Want, News | None]] = deque()
+        self._queue: deque[tuple[Want, News | CaughtUp | WentBack]] = deque()
         self._wake = anyio.Event()
+        self._behind: deque[Want] = deque()
+        self._fell_behind = anyio.Event()
         self._unseen: dict[str, None] = {}
         self._look = anyio.Event()
 
@@ -89,7 +95,7 @@ class RedisFeed:
                 want, news = self._queue.popleft()
                 if self.wanted.get(want.workspace) is not want:
                     continue
-                given = await self._read(want) if news is None else self._follow(want, news)
+                given = self._follow(want, news) if isinstance(news, News) else self._catch_on(want, news)
                 if given is not None:
                     yield given
             self._wake = anyio.Event()
@@ -99,8 +105,12 @@ class RedisFeed:
 
     def heard(self, workspace: str, message: bytes) -> None:
         want = self.wanted.get(workspace)
-        if want is not None:
-            self._put(want, self._open_news(message, workspace))
+        if want is None:
+            return
+        if (news := self._open_news(message, workspace)) is None:
+            self._read_soon(want)
+        else:
+            self._put(want, news)
 
     def joined(self, workspaces: Sequence[str]) -> None:
         self._unseen.update(dict.fromkeys(workspaces))
@@ -112,6 +122,8 @@ class RedisFeed:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._look_on)
             tasks.start_soon(self._look_at_all)
+            for _ in range(READERS):
+                tasks.start_soon(self._read_on)
             await self._bus.run()
             tasks.cancel_scope.cancel()
 
@@ -147,56 +159,74 @@ class RedisFeed:
             head = heads[want.workspace]
             if self.wanted.get(want.workspace) is not want:
                 continue
-            # A log that went back may have been written up to the same place by others.
-            rewritten = head is not None and want.seen[0] and head[2] != want.seen
-            if head is None or head[1] != want.given or head[0] != (want.epoch or head[0]) or rewritten:
+            if (
+                head is None
+                or head[:2] != (want.epoch or head[0], want.given)
+                or (want.seen[0] and head[2] != want.seen)  # it went back, and has been written up to here since
+            ):
                 self._read_soon(want)
             else:
                 want.epoch, _, want.seen = head
 
     # --- what is given
 
-    def _put(self, want: Want, news: News | None) -> None:
+    def _put(self, want: Want, news: News | CaughtUp | WentBack) -> None:
         self._queue.append((want, news))
         self._wake.set()
 
     def _read_soon(self, want: Want) -> None:
-        if not want.reading:
+        if want.reading:
+            want.again = True  # what is being read may be of before that
+        else:
             want.reading = True
-            self._put(want, None)
+            self._behind.append(want)
+            self._fell_behind.set()
 
     def _follow(self, want: Want, news: News) -> Arrived | None:
         if news.epoch == want.epoch and news.last <= want.given:
             return None
-        follows = news.epoch == want.epoch and news.first <= want.given + 1
+        follows = news.epoch == want.epoch and news.first == want.given + 1 and news.behind == want.seen
         if not follows or len(news.records) != news.last - news.first + 1:
             self._read_soon(want)
             return None
-        return self._give(want, news.records[want.given + 1 - news.first :], news.last)
+        return self._give(want, news.records, news.last)
 
-    async def _read(self, want: Want) -> Arrived | Lost | None:
-        """What comes next of it; read again where there is more."""
-        want.reading = False
-        try:
-            found = await self._catch_up(want)
-        except EngineError as error:
-            logger.warning("what has happened in %s could not be read: %s", want.workspace, error)
-            await anyio.sleep(AGAIN_AFTER)
-            self._read_soon(want)
-            return None
-        if self.wanted.get(want.workspace) is not want:
-            return None
+    async def _read_on(self) -> None:
+        """Several at once: one that is slow holds up no other."""
+        while True:
+            while self._behind:
+                want = self._behind.popleft()
+                if self.wanted.get(want.workspace) is not want:
+                    continue
+                try:
+                    found = await self._catch_up(want)
+                except EngineError as error:
+                    logger.warning("what has happened in %s could not be read: %s", want.workspace, error)
+                    await anyio.sleep(AGAIN_AFTER)
+                    self._behind.append(want)
+                    continue
+                self._put(want, found)
+            if self._fell_behind.is_set():
+                self._fell_behind = anyio.Event()
+            await self._fell_behind.wait()
+
+    def _catch_on(self, want: Want, found: CaughtUp | WentBack) -> Arrived | Lost | None:
+        """What was read of it; read again where there is more."""
+        again, want.reading, want.again = want.again, False, False
         want.epoch = found.epoch
         if isinstance(found, WentBack):
             want.given, want.seen = found.top, (0, "")
+            if again:
+                self._read_soon(want)
             return Lost(want.workspace, found.epoch, found.top)
-        if found.upto < found.top:
-            self._read_soon(want)
-        elif found.newest[0] <= found.upto:
+        given = None
+        if found.upto > want.given:  # else what was heard meanwhile has come further
+            given = self._give(want, [one for one in found.records if one.position > want.given], found.upto)
+        if want.seen[0] < found.newest[0] <= want.given:
             want.seen = found.newest
-        if found.upto == want.given:
-            return None
-        return self._give(want, found.records, found.upto)
+        if again or want.given < found.top:
+            self._read_soon(want)
+        return given
 
     @staticmethod
     def _give(want: Want, records: Sequence[Record], upto: int) -> Arrived:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,8 +32,6 @@ from jackfield_sqlite._jobs import BoundJob, CatchUpJob, CommitJob, DueJob, Read
 from jackfield_sqlite._thread import FileThread, Job
 
 if TYPE_CHECKING:
-    import os
-
     from jackfield import Clock
 
 __all__ = ["SQLiteEngine"]
@@ -54,12 +53,8 @@ class SQLiteEngine:
     def __init__(self, path: str | os.PathLike[str], *, wait: float = 5.0) -> None:
         self._path = Path(path)
         self._wait = wait
-        self._feeds: tuple[SQLiteFeed, ...] = ()
-        self._released: dict[str, float] = {}
         self._clock: Clock
-        self._thread: FileThread | None = None
-        self._nodes = 0
-        self._turning: anyio.Event | None = None
+        self._be_closed()
 
     @classmethod
     def from_url(cls, url: str) -> SQLiteEngine:
@@ -85,10 +80,21 @@ class SQLiteEngine:
             raise ValueError(f'sqlite:///: wait="{wait}" is not a number of seconds')
         return cls(path, wait=seconds)
 
+    def _be_closed(self) -> None:
+        """As nobody of this process has it open."""
+        self._process = os.getpid()
+        self._feeds: tuple[SQLiteFeed, ...] = ()
+        self._released: dict[str, float] = {}
+        self._thread: FileThread | None = None
+        self._nodes = 0
+        self._turning: anyio.Event | None = None
+
     # --- from the first node that opens it to the last that leaves
 
     @asynccontextmanager
     async def open(self, history: History, clock: Clock) -> AsyncGenerator[None, None]:
+        if self._process != os.getpid():  # open where this process was forked; the thread that has the file is there
+            self._be_closed()
         while self._turning is not None:
             await self._turning.wait()
         self._clock = clock

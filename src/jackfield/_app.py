@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from weakref import WeakSet
 
+from anyio.lowlevel import EventLoopToken, current_token
 from starlette.routing import Router, WebSocketRoute
 
 from jackfield import _redact, hookspecs
@@ -20,6 +22,7 @@ from jackfield._handshake import valid_id
 from jackfield._lease import SYSTEM
 from jackfield._memory import MemoryEngine
 from jackfield._node import Node
+from jackfield._opened import opened
 from jackfield._plugins import Plugins
 from jackfield._points import SHIPPED
 from jackfield._settings import Settings
@@ -65,6 +68,7 @@ class Jackfield:
         self.clock: Clock = clock or SystemClock()
         self.plugins = Plugins(plugins)
         self._running: Node | None = None
+        self._loop: EventLoopToken | None = None
         routes = [route for call in self.plugins.calls("register_routes") for route in call.function(self)]
         edge = WebSocketRoute("/ws/{workspace_id}", Edge(self._started))
         self._router = Router([edge, *routes], default=self._nowhere, lifespan=self.lifespan)
@@ -101,7 +105,7 @@ class Jackfield:
             raise ConfigurationError(
                 "jackfield was started twice: one lifespan is enough."
                 if self._running.serving
-                else "a Publisher has this application: serve another object."
+                else "a Publisher has this application: end it first, or serve another object."
             )
         async with self._run(Node.run):
             with drain_on_signals(self) if self.settings.drain_on_signals else nullcontext():
@@ -111,8 +115,12 @@ class Jackfield:
     async def publishing(self) -> AsyncGenerator[None, None]:
         """What `Publisher` enters: everything that publishing needs, and nothing more."""
         if self._running is not None:
-            raise ConfigurationError("this application is running: publish by its workspace(…), without a Publisher.")
-        if isinstance(self.engine, MemoryEngine) and not self.engine.opened:
+            raise ConfigurationError(
+                "this application is running: publish by its workspace(…), without a Publisher."
+                if self._running.serving
+                else "a Publisher has this application already: publish by that one, or give this one another object."
+            )
+        if isinstance(self.engine, MemoryEngine) and not self.engine.is_open:
             raise ConfigurationError(
                 "this application's engine is the memory of this process, so nobody would hear what it publishes: "
                 "give it an engine that both processes reach, such as RedisEngine.from_url(…)."
@@ -120,17 +128,21 @@ class Jackfield:
         async with self._run(Node.publish):
             yield
 
-    def forsake(self) -> None:
-        """This is the child of the process that it ran in, and it runs here no more."""
-        self._running = None
+    @property
+    def served_in(self) -> EventLoopToken | None:
+        """The event loop of this process in which it is served, for who is outside of it."""
+        return self._loop if self._running is not None and self._running.serving else None
 
     @asynccontextmanager
     async def _run(self, life: Callable[[Node], AbstractAsyncContextManager[None]]) -> AsyncGenerator[None, None]:
         _redact.install()
+        self._loop = current_token()
         self._running = Node(self, self.engine, self.settings, self.clock, self.plugins)
+        _run_here.add(self)
         try:
-            async with life(self._running):
-                yield
+            with opened(self.engine):
+                async with life(self._running):
+                    yield
         except BaseExceptionGroup as group:
             # The task group inside makes a group of whatever ends it; the host wants the one line.
             raise _alone(group) from None
@@ -238,6 +250,20 @@ class Jackfield:
             return
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
+
+
+_run_here: WeakSet[Jackfield] = WeakSet()
+"""Those that ran in this process."""
+
+
+def _forked() -> None:
+    """What ran in a process does not run in its child."""
+    for app in tuple(_run_here):
+        app._running = None
+
+
+if hasattr(os, "register_at_fork"):  # where there is fork
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _alone(error: BaseException) -> BaseException:

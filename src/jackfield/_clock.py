@@ -150,6 +150,14 @@ class Deadline:
     def shield(self, shield: bool) -> None:
         self._scope.shield = shield
 
+    def hasten(self, seconds: float) -> None:
+        """So many seconds from now, and no longer."""
+        self._timers.call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        if self._timer.call is not None:  # it is not over yet
+            self._scope.cancel()
+
     @property
     def passed(self) -> bool:
         """Whether it is what ended the body; a TimeoutError may be the body's own."""

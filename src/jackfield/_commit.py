@@ -151,9 +151,10 @@ class _Unit:
 class _Row:
     """Those who wait for a workspace; `led` while one of them commits for all, `asking` while the engine is at it."""
 
-    __slots__ = ("asking", "led", "units")
+    __slots__ = ("asking", "deadline", "led", "units")
 
     def __init__(self) -> None:
+        self.deadline: Deadline | None = None
         self.units: deque[_Unit] = deque()
         self.led = False
         self.asking = False
@@ -201,6 +202,14 @@ class Commits:
         self._audience_of = plugins.calls("audience_of")
         self._before: dict[type[ServerEvent], tuple[Call, ...]] = {}
         self._rows: dict[str, _Row] = {}
+        self._within = COMMIT_WITHIN
+
+    def hasten(self, seconds: float) -> None:
+        """From now on no commit may take longer, nor those that run: whoever ends waits for no engine."""
+        self._within = min(self._within, seconds)
+        for row in self._rows.values():
+            if row.deadline is not None:
+                row.deadline.hasten(self._within)
 
     async def decide(self, workspace: Workspace, decision: Decision) -> list[Receipt]:
         """Commit a decision; returns when the engine has it. Raises what the decision or a hook raised, or
@@ -264,10 +273,12 @@ class Commits:
         self, workspace: Workspace, row: _Row, units: Sequence[_Unit]
     ) -> tuple[Committed, list[_Drafted]]:
         try:
-            with Deadline(self._timers, COMMIT_WITHIN) as deadline:
-                return await self._decide_until_it_holds(workspace, row, units, deadline)
+            with Deadline(self._timers, self._within) as row.deadline:
+                return await self._decide_until_it_holds(workspace, row, units, row.deadline)
         except TimeoutError:
-            raise EngineUnavailable(f"a commit took longer than {COMMIT_WITHIN:g} s") from None
+            raise EngineUnavailable(f"a commit took longer than {self._within:g} s") from None
+        finally:
+            row.deadline = None
 
     async def _decide_until_it_holds(
         self, workspace: Workspace, row: _Row, units: Sequence[_Unit], deadline: Deadline

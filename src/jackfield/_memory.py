@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import anyio
+from anyio.lowlevel import current_token
 
 from jackfield._clock import Clock, SystemClock
 from jackfield._ledger import PASSING, Ledger
@@ -49,8 +50,8 @@ class MemoryEngine:
         self._looks: list[tuple[float, str]] = []
         self._history = History()
         self._clock: Clock = SystemClock()
-        self.opened = 0
-        """How many nodes have it open."""
+        self._loops: list[object] = []
+        """One for each node that has it open."""
 
     @classmethod
     def from_url(cls, url: str) -> MemoryEngine:
@@ -61,11 +62,17 @@ class MemoryEngine:
     async def open(self, history: History, clock: Clock) -> AsyncGenerator[None, None]:
         self._history = history
         self._clock = clock
-        self.opened += 1
+        here = current_token()
+        self._loops.append(here)
         try:
             yield
         finally:
-            self.opened -= 1
+            self._loops.remove(here)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody has it open in this event loop, and so hears of what is committed here."""
+        return current_token() in self._loops
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:
         now = self._clock.time()

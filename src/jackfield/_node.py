@@ -143,12 +143,15 @@ class Node:
         not entered. At the end observers are waited for."""
         async with AsyncExitStack() as stack:
             await self._begin(stack)
+            stack.push_async_callback(self._tell_observers)
             yield
-            try:
-                with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.hook_timeout):
-                    await self.observers.told()
-            except TimeoutError:
-                logger.warning("not every observer was told of what had been published")
+
+    async def _tell_observers(self) -> None:
+        try:
+            with anyio.CancelScope(shield=True), Deadline(self.timers, self.settings.drain_timeout):
+                await self.observers.told()
+        except TimeoutError:
+            logger.warning("not every observer was told of what had been published")
 
     async def _begin(self, stack: AsyncExitStack) -> TaskGroup:
         """The engine, time, and the one task group of an application, which is entered and left by the task that holds
@@ -204,6 +207,7 @@ class Node:
                     await self._left.wait()
         except TimeoutError:
             logger.warning("%d connections did not end in time", len(self.sessions))
+            self.commits.hasten(drain.reserve / 2)
             for session in tuple(self.sessions):  # whom it did not come to, too
                 session.end(CloseCode.DRAINING, f"retry_after_ms={drain.retry_after_ms()}")
         finally:
@@ -216,6 +220,7 @@ class Node:
     async def _give_back(self) -> None:
         # Where a plugin did not start, nobody has come, and nothing has been drained.
         within = self.settings.drain_timeout if self.draining is None else self.draining.reserve
+        self.commits.hasten(within / 2)
         try:
             with anyio.CancelScope(shield=True), Deadline(self.timers, within):
                 await self.roster.stop()

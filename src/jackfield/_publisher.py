@@ -22,10 +22,13 @@ class Publisher:
 
     The application is the object that you would serve: the same plugins decide, the same types validate, and
     `@on(<server event>)` observers run here, once. Entering it opens the engine and nothing else: no connection is
-    taken, no node is added, and the plugins' `lifespan` is not entered. Leaving it waits for the observers.
+    taken, no node is added. The plugins' `lifespan` is not entered: there a plugin begins what an application does once
+    as long as it is served, such as following a calendar; what your hooks need open, such as a database, open around
+    it. Leaving it, by an exception too, waits until the observers have been told, at most `Settings.drain_timeout`.
 
-    Entering raises ConfigurationError where the application runs in this process already, or where its engine is the
-    memory of this process alone; and EngineUnavailable when the engine cannot be reached.
+    Entering raises ConfigurationError where the application runs in this process already, where its engine is the
+    memory of this process and nobody has it open, or where the engine is open in another event loop; and
+    EngineUnavailable when the engine cannot be reached.
     """
 
     def __init__(self, app: Jackfield) -> None:

@@ -80,7 +80,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=HERE,
-                env=_environment(settings),
+                env=environment(settings),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -222,7 +222,8 @@ def _free_port() -> int:
             return port
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Of a server with these settings, and none of whoever runs the tests."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JACKFIELD_")}
     chosen = {
         "SECRET": SECRET,

@@ -12,7 +12,7 @@ from jackfield import ConfigurationError
 from jackfield.cli import main
 from jackfield.cli._command import leaf, points
 
-COMMANDS = ("serve", "token", "events", "hooks", "plugins", "check")
+COMMANDS = ("serve", "token", "publish", "tail", "events", "hooks", "plugins", "check")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,6 +45,10 @@ def test_the_help_of_all_names_every_command(capsys: pytest.CaptureFixture[str])
         ["serve", "--hel", "1"],  # no abbreviations: a later flag would make them mean something else
         ["check"],
         ["token", "--user", "alice"],
+        ["publish", "--type", "said"],
+        ["tail"],
+        ["tail", "--workspace", "acme", "--since", "-1"],
+        ["tail", "--workspace", "acme", "--app", "chat:app", "--engine", "redis://127.0.0.1"],
     ],
 )
 def test_what_makes_no_sense_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

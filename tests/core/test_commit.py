@@ -731,14 +731,17 @@ async def test_a_hook_that_awaits_the_world_holds_nobody_up_for_ever() -> None:
 
 
 async def test_a_node_ends_although_its_engine_does_not_answer() -> None:
-    """What is on its way then has its deadline still."""
+    """What is on its way then has a deadline still, and a nearer one: half of what is reserved for what is written
+    last."""
     async with bench(Words) as b, starting() as start:
         node = b.nodes[0]
         node.link.gate = Gate(("commit",))
+        early = await start(lambda: b.workspace().publish(Said("early")))
         stopped = await start(node.stop)
-        await b.clock.advance(2)
+        await b.clock.advance(0.5)
         node.app.start_soon(lambda: b.workspace().publish(Said("late")))
-        await b.clock.advance(1.5)
+        await b.clock.advance(0.7)
+        assert isinstance(early.outcome, EngineUnavailable)
         assert not node._stopped.is_set()
         await b.clock.advance(10)
         assert node._stopped.is_set()

@@ -38,7 +38,7 @@ LAYERS = [
         "_catch_up",
         "_session",
     },
-    {"_body", "_observers"},
+    {"_body", "_observers", "_opened"},
     {"_node"},
     {"_asgi", "_app", "serving"},
     {"_publisher"},

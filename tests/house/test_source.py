@@ -16,7 +16,7 @@ LINES = 330
 LONGER = {
     "src/jackfield/_pump.py": (390, "the rules of the fan-out lean on each other: two files would be a circle"),
     "src/jackfield/_session.py": (560, "one connection from its first frame to its last"),
-    "src/jackfield/_commit.py": (500, "one commit: combining, deciding, what follows; each is a step of the next"),
+    "src/jackfield/_commit.py": (520, "one commit: combining, deciding, what follows; each is a step of the next"),
     "src/jackfield/events.py": (400, "half of it is a list: one class for each event of the specification"),
     "src/jackfield/testing/_engine_contract.py": (1150, "a contract: one class to subclass, a test for each promise"),
 }

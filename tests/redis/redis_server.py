@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["BINARIES", "RedisServer"]
+__all__ = ["BINARIES", "RedisServer", "command", "free_port"]
 
 PATIENCE = 10.0
 
@@ -37,19 +37,30 @@ BINARIES = _binaries()
 """What there is, by name."""
 
 
-def free_port() -> int:
+def free_port(below: int = 65_536) -> int:
     """One that nobody has just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+            if port < below:
+                return port
+
+
+def command(port: int, *words: str) -> bytes:
+    """The beginning of what is answered there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+        connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+        return connection.recv(65_536)
 
 
 class RedisServer:
     """A server on a port of this machine, in a directory of its own; started, killed, frozen and started again."""
 
     def __init__(self, binary: str = BINARIES["redis"], *options: str, persistent: bool = False) -> None:
-        self.port = free_port()
+        # The nodes of a cluster talk to each other by a second port, 10000 higher.
+        self.port = free_port(55_000 if "--cluster-enabled" in options else 65_536)
         self._binary = binary
         self._options = ["--appendonly", "yes" if persistent else "no", *options]
         self._directory = tempfile.TemporaryDirectory(prefix="jackfield-redis-")
@@ -79,10 +90,7 @@ class RedisServer:
 
     def command(self, *words: str) -> bytes:
         """The beginning of what it answers."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
-            parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
-            connection.sendall(f"*{len(words)}\r\n{parts}".encode())
-            return connection.recv(65_536)
+        return command(self.port, *words)
 
     def kill(self) -> None:
         """At once: nothing is written any more."""

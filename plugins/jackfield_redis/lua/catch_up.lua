@@ -8,7 +8,7 @@ local after, limit = tonumber(ARGV[10]), tonumber(ARGV[11])
 if epoch == '' or epoch == log.epoch then
   if seen > 0 and not holds(log, seen, seen_id) then
     begin_anew(log)
-    tell(log, log.top + 1, '')
+    tell(log, log.top + 1, log.newest, log.newest_id, '')
   elseif after >= log.floor and after <= log.top then
     return {
       log.epoch, number(log.top), number(log.newest), log.newest_id,

@@ -13,16 +13,16 @@ local log = open(KEYS[1], take())
 local epoch, seen, seen_id = take(), tonumber(take()), take()
 local expected, cells, drafts, ids = tonumber(take()), tonumber(take()), tonumber(take()), tonumber(take())
 
--- Whoever was not answered asks again, and what was held up on the way may come behind that.
-local before = call('HMGET', log.base .. '/done/' .. FRESH, 'first', 'last', 'now')
-if before[1] then return { 'done', before[1], before[2], before[3] } end
+-- Also where it is asked for the first time: what a line held up may come behind what was asked again.
+local done = call('HMGET', log.base .. '/done/' .. FRESH, 'first', 'last', 'now')
+if done[1] then return { 'done', done[1], done[2], done[3] } end
 local current = epoch == '' or epoch == log.epoch
 if current and seen > 0 and not holds(log, seen, seen_id) then
   begin_anew(log)
   current = false
 end
 if not current then
-  tell(log, log.top + 1, '')
+  tell(log, log.top + 1, log.newest, log.newest_id, '')
   return { 'rewound' }
 end
 
@@ -59,7 +59,7 @@ local silent = at
 for _ = 1, ids do check(take()) end
 if #differing > 0 or #stand > 0 then return { 'conflict', differing, stand, number(NOW) } end
 
-local first = log.top + 1
+local first, newest, newest_id = log.top + 1, log.newest, log.newest_id
 -- Without a record of its own it stands in front of the next, and is kept as long as that one is.
 local stands = drafts > 0 and log.top + drafts or first
 local aging = false
@@ -92,8 +92,7 @@ local news, size = {}, 0
 for _ = 1, drafts do
   local id, head, body, lasting = take(), take(), take(), take()
   log.top = log.top + 1
-  call('XADD', log.base .. (lasting == '1' and '/log' or '/moments'), place(log.top), 'i', id, 'h', head, 'b', body,
-    't', number(NOW))
+  append(log, lasting == '1' and '/log' or '/moments', 'i', id, 'h', head, 'b', body, 't', number(NOW))
   call('HSET', log.base .. '/known', id, number(log.top))
   if lasting == '1' then
     log.newest, log.newest_id = log.top, id
@@ -121,9 +120,9 @@ look_later(log)
 if drafts > 0 then
   -- The records themselves spare every node a question; large ones it reads.
   local said = size <= 32768 and table.concat(news) or ''
-  tell(log, first, said)
+  tell(log, first, newest, newest_id, said)
 end
-local done = log.base .. '/done/' .. FRESH
-call('HSET', done, 'first', number(first), 'last', number(log.top), 'now', number(NOW))
-call('PEXPIRE', done, 10000)
+local token = log.base .. '/done/' .. FRESH
+call('HSET', token, 'first', number(first), 'last', number(log.top), 'now', number(NOW))
+call('PEXPIRE', token, 10000)
 return { 'done', number(first), number(log.top), number(NOW) }

@@ -17,6 +17,7 @@ local EVENTS, BYTES, AGE, FRESH = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber
 local PASSING = 60        -- seconds that a passing record is kept
 local USED_EVERY = 5      -- seconds; a use that is noted is good for so long
 local AT_ONCE = 100
+local FIRST = 3           -- so many at first: mostly one comes and one goes
 
 local call = redis.call
 
@@ -65,8 +66,9 @@ end
 
 -- --- a stream of records, and of what fades
 
+-- What somebody else has put there has none of them.
 local function fields_of(entry)
-  local fields = {}
+  local fields = { t = '0', h = '', b = '' }
   for n = 1, #entry[2], 2 do fields[entry[2][n]] = entry[2][n + 1] end
   return fields
 end
@@ -84,25 +86,41 @@ local function oldest(key)
   return first and tonumber(fields_of(first).t)
 end
 
+-- A record at the top. What somebody else has put there, or behind it, would be in the way for ever: without that the
+-- stream is made anew, since what was deleted out of one is in the way still.
+local function append(log, kind, ...)
+  local key = log.base .. kind
+  local done = redis.pcall('XADD', key, place(log.top), ...)
+  if type(done) == 'string' then return end
+  if not string.find(done.err, 'equal or smaller', 1, true) then return call('XADD', key, place(log.top), ...) end
+  local ours = call('XRANGE', key, '-', place(log.top - 1))
+  call('DEL', key)
+  for _, entry in ipairs(ours) do call('XADD', key, entry[1], unpack(entry[2])) end
+  call('XADD', key, place(log.top), ...)
+end
+
 -- --- letting go
 
 -- Lasting records from the oldest on, as long as `is_over(time)`.
 local function drop(log, is_over)
   local key = log.base .. '/log'
-  local count, before, going = call('XLEN', key), log.floor, true
+  local count, before, going, step = call('XLEN', key), log.floor, true, FIRST
   while going do
-    local entries = call('XRANGE', key, place(log.floor + 1), '+', 'COUNT', AT_ONCE)
+    local entries = call('XRANGE', key, place(log.floor + 1), '+', 'COUNT', step)
     if #entries == 0 then break end
+    step = AT_ONCE
     for _, entry in ipairs(entries) do
       local record = fields_of(entry)
-      if not is_over(count, tonumber(record.t)) then
+      if not is_over(count, tonumber(record.t) or 0) then
         going = false
         break
       end
       count = count - 1
-      log.bytes = log.bytes - #record.i - #record.h - #record.b
-      log.floor, log.floor_id = position_of(entry), record.i
-      call('HDEL', log.base .. '/known', record.i)
+      log.floor, log.floor_id = position_of(entry), record.i or ''
+      if record.i then
+        log.bytes = log.bytes - #record.i - #record.h - #record.b
+        call('HDEL', log.base .. '/known', record.i)
+      end
     end
   end
   if log.floor > before then call('XTRIM', key, 'MINID', place(log.floor + 1)) end
@@ -111,16 +129,17 @@ end
 -- Ids and fading cells that the history has passed, by place or by time.
 local function forget(log, since)
   local key = log.base .. '/fades'
+  local step = FIRST
   while true do
-    local entries = call('XRANGE', key, '-', '+', 'COUNT', AT_ONCE)
+    local entries = call('XRANGE', key, '-', '+', 'COUNT', step)
     local passed = {}
     for _, entry in ipairs(entries) do
       local fade = fields_of(entry)
-      if position_of(entry) > log.floor and not (tonumber(fade.t) < since) then break end
+      if position_of(entry) > log.floor and not ((tonumber(fade.t) or 0) < since) then break end
       passed[#passed + 1] = entry[1]
       if fade.i then
         call('HDEL', log.base .. '/known', fade.i)
-      elseif call('HGET', log.base .. '/fading', fade.c) == entry[1] then -- else it has been written anew
+      elseif fade.c and call('HGET', log.base .. '/fading', fade.c) == entry[1] then -- else it has been written anew
         call('HDEL', log.base .. '/fading', fade.c)
         call('ZREM', log.shard .. '/due', log.name .. '/' .. fade.c)
         local tbl, field = split_cell(fade.c)
@@ -128,23 +147,26 @@ local function forget(log, since)
       end
     end
     if #passed > 0 then call('XDEL', key, unpack(passed)) end
-    if #passed < AT_ONCE then return end
+    if #passed < step then return end
+    step = AT_ONCE
   end
 end
 
 local function forget_moments(log)
   local key = log.base .. '/moments'
+  local step = FIRST
   while true do
-    local entries = call('XRANGE', key, '-', '+', 'COUNT', AT_ONCE)
+    local entries = call('XRANGE', key, '-', '+', 'COUNT', step)
     local passed = {}
     for _, entry in ipairs(entries) do
       local record = fields_of(entry)
-      if tonumber(record.t) + PASSING >= NOW then break end
+      if (tonumber(record.t) or 0) + PASSING >= NOW then break end
       passed[#passed + 1] = entry[1]
-      call('HDEL', log.base .. '/known', record.i)
+      if record.i then call('HDEL', log.base .. '/known', record.i) end
     end
     if #passed > 0 then call('XDEL', key, unpack(passed)) end
-    if #passed < AT_ONCE then return end
+    if #passed < step then return end
+    step = AT_ONCE
   end
 end
 
@@ -155,16 +177,18 @@ local function trim(log)
   if is_over(call('XLEN', log.base .. '/log')) then
     drop(log, is_over)
     forget(log, -math.huge)
+    -- Where that was all of it nothing ages, and the log is looked at in a minute.
+    if call('XLEN', log.base .. '/log') + call('XLEN', log.base .. '/fades') == 0 then log.ages = nil end
   end
 end
 
 -- --- a workspace
 
-local function save(log)
-  call('HSET', log.base .. '/meta', 'epoch', log.epoch, 'top', number(log.top), 'newest', number(log.newest),
-    'newest_id', log.newest_id, 'floor', number(log.floor), 'floor_id', log.floor_id, 'bytes', number(log.bytes),
-    'ages', log.ages and number(log.ages) or '', 'passes', log.passes and number(log.passes) or '',
-    'used', number(log.used), 'fades', number(log.fades))
+local function save(log, write)
+  return (write or call)('HSET', log.base .. '/meta', 'epoch', log.epoch, 'top', number(log.top),
+    'newest', number(log.newest), 'newest_id', log.newest_id, 'floor', number(log.floor), 'floor_id', log.floor_id,
+    'bytes', number(log.bytes), 'ages', log.ages and number(log.ages) or '',
+    'passes', log.passes and number(log.passes) or '', 'used', number(log.used), 'fades', number(log.fades))
 end
 
 -- See to it that it is looked through when something of it is too old, or in a while where nothing ages.
@@ -206,6 +230,13 @@ local function find(shard, name)
   }
 end
 
+-- Note that it is used, or what has been let go. Where there is no room for that nothing has been, since Redis refuses a
+-- script by its first write; and what is there can be read all the same.
+local function note(log)
+  log.used = NOW
+  if type(save(log, redis.pcall)) == 'number' then look_later(log) end
+end
+
 -- As it stands now: begun where there is none, and without what is too old.
 local function open(shard, name)
   local log = find(shard, name)
@@ -218,12 +249,7 @@ local function open(shard, name)
     look_later(log)
     return log
   end
-  local old = age(log)
-  if old or log.used + USED_EVERY < NOW then
-    log.used = NOW
-    save(log)
-    look_later(log)
-  end
+  if age(log) or log.used + USED_EVERY < NOW then note(log) end
   return log
 end
 
@@ -245,9 +271,9 @@ end
 
 -- Say on the bus that the positions from there on have been taken, by these records. Whoever hears of an epoch that is not
 -- his own, or of positions that do not follow on his own, reads where the log stands.
-local function tell(log, first, news)
+local function tell(log, first, newest, newest_id, news)
   call('PUBLISH', log.base .. '/bus', log.epoch .. ' ' .. number(first) .. ' ' .. number(log.top) .. ' ' .. number(NOW)
-    .. '\n' .. news)
+    .. ' ' .. number(newest) .. ' ' .. #newest_id .. '\n' .. newest_id .. news)
 end
 
 local function begin_anew(log)

@@ -8,6 +8,7 @@ done, 1 for a configuration that cannot be or a check that failed, 2 for a comma
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -50,3 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads it has enough; the end of the process must not write there either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import os
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from jackfield import ClientEvent, Jackfield, hookspecs
+from jackfield import ClientEvent, hookspecs
 from jackfield._points import public_name
+from jackfield.cli._application import standalone
 from jackfield.cli._command import Commands, add_choice, describe, points
 from jackfield.cli._target import load
 
 if TYPE_CHECKING:
     import argparse
 
+    from jackfield import Jackfield
     from jackfield.events import Event
 
 __all__ = ["add", "add_target", "app_of", "plugins_of"]
 
-SECRET = "JACKFIELD_SECRET"
 EXAMPLES = """\
   jackfield {name}
   jackfield {name} --plugin polls
@@ -64,11 +63,7 @@ def app_of(chosen: argparse.Namespace) -> Jackfield:
     """That of `add_target`."""
     if chosen.target is not None:
         return load(chosen.target)[1]
-    names = points(chosen.plugin, chosen.without)
-    environ = dict(os.environ)
-    if "token" in names and not environ.get(SECRET):  # to look at what there is takes none
-        environ[SECRET] = secrets.token_urlsafe(32)
-    return Jackfield.from_environ(environ, plugins=names)
+    return standalone(points(chosen.plugin, chosen.without))
 
 
 def events_of(app: Jackfield) -> list[str]:

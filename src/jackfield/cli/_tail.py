@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -15,8 +16,6 @@ from jackfield.cli._command import Commands, describe
 from jackfield.engine import Arrived, History, Lost
 
 if TYPE_CHECKING:
-    import argparse
-
     from jackfield import Jackfield
 
 __all__ = ["add"]
@@ -32,7 +31,9 @@ def add(commands: Commands, arguments: Sequence[str]) -> None:
     parser = describe(commands, "tail", does, run, EXAMPLES)
     parser.add_argument("--workspace", metavar="ID", type=id_, required=True, help="where")
     parser.add_argument("--type", metavar="TYPE", action="append", help="only such; may be repeated")
-    parser.add_argument("--since", metavar="POSITION", type=int, help="what is kept from there on, first [from now on]")
+    parser.add_argument(
+        "--since", metavar="POSITION", type=_position, help="what is kept from there on, first [from now on]"
+    )
     add_application(parser)
 
 
@@ -46,7 +47,10 @@ async def _tail(app: Jackfield, workspace: str, types: Sequence[str] | None, sin
     history = History(numbers.history_events, numbers.history_bytes, numbers.history_age)
     async with app.engine.open(history, app.clock), app.engine.feed() as feed:
         now = await app.engine.read(workspace)
-        feed.want(workspace, now.position if since is None else max(since, now.floor), now.epoch)
+        after = now.position if since is None else min(max(since, now.floor), now.position)
+        if since is not None and since < after:
+            _warn(f"what stood up to position {after} is no longer kept")
+        feed.want(workspace, after, now.epoch)
         async with aclosing(aiter(feed)) as everything:
             async for news in everything:
                 _show(news, types)
@@ -54,10 +58,23 @@ async def _tail(app: Jackfield, workspace: str, types: Sequence[str] | None, sin
 
 def _show(news: Arrived | Lost, types: Sequence[str] | None) -> None:
     if isinstance(news, Lost):
-        print("jackfield: the log went back; what was in it is lost", file=sys.stderr)
+        _warn("the log went back; what was in it is lost")
         return
     for entry in map(Entry.of, news.records):
         if entry.head.type != REVOKED and (types is None or entry.head.type in types):
-            print(entry.record.body.decode(), flush=True)
+            # As it is, in UTF-8, also where a terminal has another alphabet: it goes into a pipe.
+            sys.stdout.buffer.write(entry.record.body + b"\n")
+    sys.stdout.flush()
     if not news.whole:
-        print("jackfield: some of what had passed by is no longer kept", file=sys.stderr)
+        _warn("some of what was only passing is no longer kept")
+
+
+def _warn(said: str) -> None:
+    print(f"jackfield: {said}", file=sys.stderr, flush=True)
+
+
+def _position(text: str) -> int:
+    position = int(text)
+    if position < 0:
+        raise argparse.ArgumentTypeError(f"{position} is no position: 0 is the beginning")
+    return position

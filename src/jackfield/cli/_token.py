@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jackfield import ConfigurationError, valid_id
+from jackfield import ConfigurationError
 from jackfield._environ import plugin_from
+from jackfield.cli._application import id_
 from jackfield.cli._command import Commands, describe
 
 __all__ = ["add", "make"]
@@ -23,9 +24,9 @@ EXAMPLES = """\
 
 def add(commands: Commands, arguments: Sequence[str]) -> None:
     parser = describe(commands, "token", "Print a token, signed with JACKFIELD_SECRET.", run, EXAMPLES)
-    parser.add_argument("--user", metavar="ID", type=_id, required=True, help="whose it is")
+    parser.add_argument("--user", metavar="ID", type=id_, required=True, help="whose it is")
     parser.add_argument(
-        "--workspace", metavar="ID", type=_id, action="append", required=True, help="what it opens; may be repeated"
+        "--workspace", metavar="ID", type=id_, action="append", required=True, help="what it opens; may be repeated"
     )
     parser.add_argument(
         "--ttl", metavar="SECONDS", type=_seconds, default=3600.0, help="how long it is valid [3600, an hour]"
@@ -62,12 +63,6 @@ def make(auth: Any, user: str, workspaces: Sequence[str], ttl: float) -> str:
     }
     claims |= {name: value for name, value in (("aud", auth.audience), ("iss", auth.issuer)) if value is not None}
     return jwt.encode(claims, auth.secret, algorithm=auth.algorithm)
-
-
-def _id(text: str) -> str:
-    if not valid_id(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no id: 1 to 128 of A-Z a-z 0-9 . _ : @ -")
-    return text
 
 
 def _seconds(text: str) -> float:
