@@ -740,9 +740,9 @@ async def test_a_node_ends_although_its_engine_does_not_answer() -> None:
         stopped = await start(node.stop)
         await b.clock.advance(0.5)
         node.app.start_soon(lambda: b.workspace().publish(Said("late")))
+        assert not node._stopped.is_set()
         await b.clock.advance(0.7)
         assert isinstance(early.outcome, EngineUnavailable)
-        assert not node._stopped.is_set()
         await b.clock.advance(10)
         assert node._stopped.is_set()
         assert stopped.outcome is None
