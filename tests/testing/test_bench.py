@@ -165,6 +165,21 @@ async def test_without_lag_what_was_held_back_arrives_and_with_less_some_of_it()
         assert await heard(bob) == [[message("m3")]]
 
 
+async def test_exactly_so_many_seconds_later_is_not_too_early() -> None:
+    async with testing.bench(Members, nodes=2) as b:
+        bob = await b.connect("bob", node=1)
+        b.nodes[1].lag(1)
+        for part in range(3, 30):  # a wall clock has so large a number that these are rounded
+            one, two = message(f"m{part}"), message(f"n{part}")
+            await b.workspace().publish(one, to=Everyone())
+            await b.clock.advance(1 / part)
+            await b.workspace().publish(two, to=Everyone())
+            await b.clock.advance(1 - 1 / part)
+            assert await heard(bob) == [[one]], part
+            await b.clock.advance(1 / part)
+            assert await heard(bob) == [[two]], part
+
+
 async def test_the_hands_of_the_wall_clock_neither_hurry_a_node_that_lags_nor_hold_it_up() -> None:
     async with testing.bench(Members, nodes=2) as b:
         bob = await b.connect("bob", node=1)

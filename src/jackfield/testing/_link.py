@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Gate", "Held", "Link"]
 
+WITHIN = 0.000001
+"""Seconds that a wall clock's number may be rounded by; what is that old but for them is old enough."""
+
 
 class Link:
     """An engine that passes everything on to another, at once unless it lags, and not at all where it is cut."""
@@ -79,7 +82,7 @@ class Link:
         now = self._clock.time()
         # What is read up after a cut is old already. And nobody says when a log was lost: a moment ago.
         at = news.records[-1].at if isinstance(news, Arrived) and news.records else now
-        since = self._clock.monotonic() - max(0.0, now - at)
+        since = self._clock.monotonic() - max(0.0, now - at) - WITHIN
         await self._whole.wait()
         while (left := since + self._lag - self._clock.monotonic()) > 0:
             with anyio.CancelScope() as self._ageing:
