@@ -107,6 +107,17 @@ class BenchNode:
         """Mend it: what it missed arrives."""
         self.link.mend()
 
+    def lag(self, seconds: float) -> None:
+        """Slow down its feed: from now on it is told of what happens, itself included, that many seconds of the
+        bench's clock later, in order. What waits when it is healed does not wait anew; with 0 all that was held back
+        arrives.
+
+        What it asks of the engine is answered at once: it commits, lets in and refuses by what is so now, and `hello`
+        says that. But its connections hear of it later, `session.sees` knows it later, and so do the observers of
+        what is published here.
+        """
+        self.link.lag(seconds)
+
     def serve(self, scope: dict[str, Any], transport: Transport) -> None:
         """Serve one connection, as a server would: in a task of its own."""
         self._transports.append(transport)

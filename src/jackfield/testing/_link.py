@@ -1,4 +1,4 @@
-"""A node's link to a shared engine, which a test can cut, and hold between any two calls."""
+"""A node's link to a shared engine, which a test can cut, slow down, and hold between any two calls."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Gate", "Held", "Link"]
 
+WITHIN = 0.000001
+"""Seconds that a wall clock's number may be rounded by; what is that old but for them is old enough."""
+
 
 class Link:
-    """An engine that passes everything on to another, unless it is cut."""
+    """An engine that passes everything on to another, at once unless it lags, and not at all where it is cut."""
 
     def __init__(self, engine: Engine) -> None:
         self.calls: list[str] = []
@@ -41,9 +44,12 @@ class Link:
         self.gate: Gate | None = None
         """Holds the calls, while there is one."""
         self._engine = engine
+        self._clock: Clock
         self._dead = False
         self._whole = anyio.Event()
         self._whole.set()
+        self._lag = 0.0
+        self._ageing: anyio.CancelScope | None = None
 
     @property
     def dead(self) -> bool:
@@ -65,6 +71,25 @@ class Link:
         """It is whole again, and what it missed arrives."""
         self._whole.set()
 
+    def lag(self, seconds: float) -> None:
+        """What arrives does so when it is that old."""
+        self._lag = seconds
+        if self._ageing is not None:  # it may be old enough now
+            self._ageing.cancel()
+
+    async def _arrive(self, news: Arrived | Lost) -> None:
+        """Wait until it may arrive, where the link lags or is cut."""
+        now = self._clock.time()
+        # What is read up after a cut is old already. And nobody says when a log was lost: a moment ago.
+        at = news.records[-1].at if isinstance(news, Arrived) and news.records else now
+        since = self._clock.monotonic() - max(0.0, now - at) - WITHIN
+        await self._whole.wait()
+        while (left := since + self._lag - self._clock.monotonic()) > 0:
+            with anyio.CancelScope() as self._ageing:
+                await self._clock.sleep(left)
+            self._ageing = None
+            await self._whole.wait()
+
     async def _pass(self, call: str, workspace: str, about: Iterable[object] = ()) -> None:
         self.calls.append(call)
         await self._stand(call, workspace, about)
@@ -76,6 +101,7 @@ class Link:
             raise EngineUnavailable("the link is cut")
 
     def open(self, history: History, clock: Clock) -> AbstractAsyncContextManager[None]:
+        self._clock = clock
         return self._engine.open(history, clock)
 
     async def read(self, workspace: str, keys: Collection[Key] = (), tables: Collection[str] = ()) -> Snapshot:
@@ -111,20 +137,25 @@ class _LinkFeed:
     def __init__(self, link: Link, feed: Feed) -> None:
         self._link = link
         self._feed = feed
+        self._next: Arrived | Lost | None = None
 
     def want(self, workspace: str, after: int, epoch: str = "") -> None:
         self._feed.want(workspace, after, epoch)
 
     def release(self, workspace: str) -> None:
         self._feed.release(workspace)
+        if self._next is not None and self._next.workspace == workspace:
+            self._next = None
 
     async def __aiter__(self) -> AsyncGenerator[Arrived | Lost, None]:
         async with aclosing(aiter(self._feed)) as everything:
             async for news in everything:
-                await self._link._whole.wait()
+                self._next = news
+                await self._link._arrive(news)
                 if self._link.gate is not None:
                     await self._link.gate.pass_through("feed", news.workspace)
-                yield news
+                if self._next is not None:  # nobody has let go of it meanwhile
+                    yield news
 
 
 CALLS = ("read", "commit", "records")
