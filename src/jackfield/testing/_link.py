@@ -154,7 +154,7 @@ class _LinkFeed:
                 await self._link._arrive(news)
                 if self._link.gate is not None:
                     await self._link.gate.pass_through("feed", news.workspace)
-                if self._next is not None:  # nobody has let go of it meanwhile
+                if self._next is news:  # nobody has let go of it meanwhile
                     yield news
 
 
