@@ -5,18 +5,48 @@ once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 
-from jackfield import Attendance, ClientEvent, ServerEvent, Session, State, Transaction, Workspace, before, hookimpl, on
+from jackfield import (
+    Attendance,
+    ClientEvent,
+    Connection,
+    Post,
+    ServerEvent,
+    Session,
+    State,
+    Transaction,
+    Workspace,
+    before,
+    hookimpl,
+    on,
+)
+from jackfield.errors import EngineError
 from jackfield.events import PresenceUpdated, Status
+from jackfield_presence._crowd import (
+    CROWDED,
+    EVERYBODY,
+    PRESENCE,
+    PresenceCrowded,
+    PresenceWatch,
+    PresenceWatched,
+    UserStatus,
+    audience,
+    is_crowded,
+    listed,
+    turn,
+    watchers,
+)
 
-__all__ = ["Presence", "PresenceSet"]
+__all__ = ["Presence", "PresenceCrowded", "PresenceSet", "PresenceWatch", "PresenceWatched", "UserStatus"]
 
-PRESENCE = State("presence", str)
-"""user → online or away; who is offline has none"""
+COUNTED_AFTER = 1.0
+"""Seconds from a transition until those who are there are counted: a table is read whole."""
+
 LINGER = State("presence.linger", bool)
 """users without a connection, until the grace is over"""
 RETURNED = State("presence.returned", bool)
@@ -38,24 +68,33 @@ def _seconds(_: object, field: attrs.Attribute[float], value: float) -> None:
 class Presence:
     """`grace` seconds after his last connection ended a user is offline, and `away_after` seconds after his last
     event on any of them he is away; a `ping` is no event. With `client_status` a client may say so itself, and what
-    it said stands until it says otherwise."""
+    it said stands until it says otherwise.
+
+    Each transition is told to everyone in the workspace, until more than `broadcast_limit` users are there: from then
+    on to those who watch the user by `presence.watch`, and to himself."""
 
     grace: float = attrs.field(default=20.0, validator=_seconds, metadata={"unit": "seconds"})
     away_after: float = attrs.field(default=600.0, validator=_seconds, metadata={"unit": "seconds"})
     client_status: bool = False
+    broadcast_limit: int = attrs.field(default=1_000, validator=attrs.validators.ge(1), metadata={"unit": "users"})
     name: str = "presence"
     _active: WeakKeyDictionary[Session, float] = attrs.field(
         factory=WeakKeyDictionary[Session, float], init=False, repr=False
     )
     _said: WeakSet[Session] = attrs.field(factory=WeakSet[Session], init=False, repr=False)
     _still_away: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]], init=False, repr=False)
+    _watched: WeakKeyDictionary[Session, Sequence[str]] = attrs.field(
+        factory=WeakKeyDictionary[Session, Sequence[str]], init=False, repr=False
+    )
+    _counting: set[Workspace] = attrs.field(factory=set[Workspace], init=False, repr=False)
     _cancel: dict[Session, Callable[[], None]] = attrs.field(
         factory=dict[Session, Callable[[], None]], init=False, repr=False
     )
 
     @hookimpl
     def register_events(self) -> Iterable[type[ClientEvent | ServerEvent]]:
-        return (PresenceSet,) if self.client_status else ()
+        asked_for = (PresenceSet,) if self.client_status else ()
+        return (*asked_for, PresenceWatch, PresenceWatched, PresenceCrowded)
 
     @hookimpl
     def held_for(self) -> float:
@@ -99,6 +138,50 @@ class Presence:
         changed = await transaction.update(PRESENCE, user_id, lambda _: remembered)
         return [PresenceUpdated(user_id, status)] if changed else None
 
+    # --- who is told
+
+    @before(PresenceUpdated)
+    async def address(self, transaction: Transaction, event: PresenceUpdated) -> Post | None:
+        if transaction.audience != event.audience():
+            return None  # whoever published it said to whom
+        return Post(event, to=await audience(transaction, event.user_id))
+
+    @on(PresenceUpdated)
+    async def count_later(self, workspace: Workspace) -> None:
+        if workspace not in self._counting:
+            self._counting.add(workspace)
+            workspace.app.call_later(COUNTED_AFTER, workspace.app.start_soon, partial(self._count, workspace))
+
+    async def _count(self, workspace: Workspace) -> None:
+        self._counting.discard(workspace)
+        try:
+            was = await workspace.get(CROWDED, EVERYBODY)
+            if is_crowded(len(await workspace.all(PRESENCE)), self.broadcast_limit, was) != was:
+                await workspace.publish(PresenceCrowded(not was))
+        except EngineError:
+            await self.count_later(workspace)
+
+    @before(PresenceCrowded)
+    async def decide(self, transaction: Transaction) -> PresenceCrowded | Sequence[ServerEvent]:
+        return await turn(transaction, self.broadcast_limit) or ()
+
+    @on(PresenceWatch)
+    async def watch(self, session: Session, event: PresenceWatch) -> None:
+        for user_id in self._watched.get(session, ()):
+            session.unwatch(watchers(user_id))
+        self._watched[session] = event.user_ids
+        for user_id in (session.user_id, *event.user_ids):
+            session.watch(watchers(user_id))
+        # A record of the log, too: so what is said here is of one place in it, and what follows is told behind it.
+        asked = PresenceWatched(listed({}, dict.fromkeys(event.user_ids)))
+        await session.workspace.publish(asked, to=Connection(session.id))
+
+    @before(PresenceWatched)
+    async def look_up(self, transaction: Transaction, event: PresenceWatched) -> PresenceWatched:
+        user_ids = [user.user_id for user in event.users]
+        await transaction.read_ahead([(PRESENCE, user_id) for user_id in user_ids])
+        return PresenceWatched(listed({id: await transaction.get(PRESENCE, id) for id in user_ids}, user_ids))
+
     # --- asked
 
     @hookimpl
@@ -108,7 +191,11 @@ class Presence:
 
     @hookimpl
     async def initial_state(self, session: Session) -> object:
-        statuses = await self.presence_of(session.workspace)
+        workspace = session.workspace
+        if await workspace.get(CROWDED, EVERYBODY):
+            own = {session.user_id: await workspace.get(PRESENCE, session.user_id)}
+            return {"partial": True, "users": [attrs.asdict(user) for user in listed(own, own)]}
+        statuses = await self.presence_of(workspace)
         return [{"user_id": user_id, "status": status} for user_id, status in statuses.items()]
 
     # --- is somebody there?
@@ -117,6 +204,7 @@ class Presence:
     async def session_opened(self, session: Session) -> None:
         self._active[session] = session.workspace.app.clock.monotonic()
         self._look_later(session, self.away_after)
+        session.watch(watchers(session.user_id))
         if (session.workspace.id, session.user_id) in self._still_away:
             await session.set_idle(True)  # until somebody does something on it
 

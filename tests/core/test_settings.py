@@ -54,6 +54,7 @@ BESIDE: dict[str, Any] = {
     "TOKEN_AUDIENCE": None,
     "TOKEN_ISSUER": None,
     "OUTBOX_BUDGET": 268_435_456,
+    "PRESENCE_BROADCAST_LIMIT": 1_000,
     "PING_BURST": 10,
     "PING_RATE": 1,
     "REVOKED_FOR": 2_592_000,

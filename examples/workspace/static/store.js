@@ -85,7 +85,9 @@ export class Store {
 
   /** A connection is open: who is there, and who types, is in its hello. */
   hello({ state }) {
-    this.presence = new Map((state.presence ?? []).map(({ user_id, status }) => [user_id, status]));
+    // Of more than a thousand only some are named; a page as large as that would send `presence.watch`.
+    const users = state.presence?.users ?? state.presence ?? [];
+    this.presence = new Map(users.map(({ user_id, status }) => [user_id, status]));
     this.typing.clear();
     for (const { channel_id, user_id } of state.typing ?? []) this.#types(channel_id, user_id);
   }
