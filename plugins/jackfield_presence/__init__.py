@@ -106,6 +106,8 @@ class Presence:
     async def roster_changed(
         self, transaction: Transaction, user_id: str, after: Attendance, cause: str
     ) -> Sequence[ServerEvent] | None:
+        asked = [(state, user_id) for state in (PRESENCE, LINGER, RETURNED)]
+        await transaction.read_ahead([*asked, (CROWDED, EVERYBODY)])
         if after.connections:
             lingered = (await transaction.update(LINGER, user_id, lambda _: False)).before
             if cause == "opened" and await self._is_still_away(transaction, user_id, lingered):
