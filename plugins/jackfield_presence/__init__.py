@@ -4,6 +4,7 @@ once."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -28,24 +29,29 @@ from jackfield import (
 from jackfield.errors import EngineError
 from jackfield.events import PresenceUpdated, Status
 from jackfield_presence._crowd import (
-    CROWDED,
     EVERYBODY,
     PRESENCE,
+    STORM,
+    STORM_LASTS,
+    TOLD,
+    WATCHING,
     PresenceCrowded,
     PresenceWatch,
     PresenceWatched,
     UserStatus,
     audience,
-    is_crowded,
     listed,
+    told,
     turn,
     watchers,
 )
 
 __all__ = ["Presence", "PresenceCrowded", "PresenceSet", "PresenceWatch", "PresenceWatched", "UserStatus"]
 
-COUNTED_AFTER = 1.0
+COUNTED_AFTER = 0.25
 """Seconds from a transition until those who are there are counted: a table is read whole."""
+STORM_AT = 5_000
+"""Deliveries in that time, of a node's transitions to everyone: a twentieth of what a core can do."""
 
 LINGER = State("presence.linger", bool)
 """users without a connection, until the grace is over"""
@@ -71,7 +77,8 @@ class Presence:
     it said stands until it says otherwise.
 
     Each transition is told to everyone in the workspace, until more than `broadcast_limit` users are there: from then
-    on to those who watch the user by `presence.watch`, and to himself."""
+    on to those who watch the user by `presence.watch`, and to himself. While very many come or go at once, those who
+    watch anybody are told of no other until it is over, and of everyone then."""
 
     grace: float = attrs.field(default=20.0, validator=_seconds, metadata={"unit": "seconds"})
     away_after: float = attrs.field(default=600.0, validator=_seconds, metadata={"unit": "seconds"})
@@ -86,7 +93,7 @@ class Presence:
     _watched: WeakKeyDictionary[Session, Sequence[str]] = attrs.field(
         factory=WeakKeyDictionary[Session, Sequence[str]], init=False, repr=False
     )
-    _counting: set[Workspace] = attrs.field(factory=set[Workspace], init=False, repr=False)
+    _counting: Counter[Workspace] = attrs.field(factory=Counter[Workspace], init=False, repr=False)
     _cancel: dict[Session, Callable[[], None]] = attrs.field(
         factory=dict[Session, Callable[[], None]], init=False, repr=False
     )
@@ -107,7 +114,7 @@ class Presence:
         self, transaction: Transaction, user_id: str, after: Attendance, cause: str
     ) -> Sequence[ServerEvent] | None:
         asked = [(state, user_id) for state in (PRESENCE, LINGER, RETURNED)]
-        await transaction.read_ahead([*asked, (CROWDED, EVERYBODY)])
+        await transaction.read_ahead([*asked, (TOLD, EVERYBODY)])
         if after.connections:
             lingered = (await transaction.update(LINGER, user_id, lambda _: False)).before
             if cause == "opened" and await self._is_still_away(transaction, user_id, lingered):
@@ -121,6 +128,9 @@ class Presence:
 
     @hookimpl
     async def cell_due(self, transaction: Transaction, state: str, key: str) -> Sequence[ServerEvent] | None:
+        if state == STORM.name:
+            await transaction.update(STORM, key, lambda _: False)
+            return [PresenceCrowded(False)]  # if that is so: it is decided when it is published
         return await self._become(transaction, key, "offline") if state == LINGER.name else None
 
     async def _is_still_away(self, transaction: Transaction, user_id: str, lingered: bool) -> bool:
@@ -150,21 +160,25 @@ class Presence:
 
     @on(PresenceUpdated)
     async def count_later(self, workspace: Workspace) -> None:
-        if workspace not in self._counting:
-            self._counting.add(workspace)
+        self._counting[workspace] += 1
+        if self._counting[workspace] == 1:
             workspace.app.call_later(COUNTED_AFTER, workspace.app.start_soon, partial(self._count, workspace))
 
     async def _count(self, workspace: Workspace) -> None:
-        self._counting.discard(workspace)
+        transitions = self._counting.pop(workspace)
         try:
-            was = await workspace.get(CROWDED, EVERYBODY)
-            if is_crowded(len(await workspace.all(PRESENCE)), self.broadcast_limit, was) != was:
+            online = len(await workspace.all(PRESENCE))
+            if transitions * online > STORM_AT:
+                await workspace.update(STORM, EVERYBODY, lambda _: True, due=STORM_LASTS)
+            storms = await workspace.get(STORM, EVERYBODY)
+            was = await workspace.get(TOLD, EVERYBODY)
+            if told(online, self.broadcast_limit, was, storms) != was:
                 await workspace.publish(PresenceCrowded(not was))
         except EngineError:
             await self.count_later(workspace)
 
     @before(PresenceCrowded)
-    async def decide(self, transaction: Transaction) -> PresenceCrowded | Sequence[ServerEvent]:
+    async def decide(self, transaction: Transaction) -> Post | Sequence[Post]:
         return await turn(transaction, self.broadcast_limit) or ()
 
     @on(PresenceWatch)
@@ -172,6 +186,7 @@ class Presence:
         for user_id in self._watched.get(session, ()):
             session.unwatch(watchers(user_id))
         self._watched[session] = event.user_ids
+        session.watch(WATCHING.name)
         for user_id in (session.user_id, *event.user_ids):
             session.watch(watchers(user_id))
         # A record of the log, too: so what is said here is of one place in it, and what follows is told behind it.
@@ -181,8 +196,9 @@ class Presence:
     @before(PresenceWatched)
     async def look_up(self, transaction: Transaction, event: PresenceWatched) -> PresenceWatched:
         user_ids = [user.user_id for user in event.users]
-        await transaction.read_ahead([(PRESENCE, user_id) for user_id in user_ids])
-        return PresenceWatched(listed({id: await transaction.get(PRESENCE, id) for id in user_ids}, user_ids))
+        await transaction.read_ahead([(TOLD, EVERYBODY), *((PRESENCE, user_id) for user_id in user_ids)])
+        statuses = {user_id: await transaction.get(PRESENCE, user_id) for user_id in user_ids}
+        return PresenceWatched(listed(statuses, user_ids), await transaction.get(TOLD, EVERYBODY) != "")
 
     # --- asked
 
@@ -194,7 +210,7 @@ class Presence:
     @hookimpl
     async def initial_state(self, session: Session) -> object:
         workspace = session.workspace
-        if await workspace.get(CROWDED, EVERYBODY):
+        if await workspace.get(TOLD, EVERYBODY) == "crowd":
             own = {session.user_id: await workspace.get(PRESENCE, session.user_id)}
             return {"partial": True, "users": [attrs.asdict(user) for user in listed(own, own)]}
         statuses = await self.presence_of(workspace)

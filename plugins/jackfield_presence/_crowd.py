@@ -1,8 +1,9 @@
 """Who is told: everyone, while there are few. Above a limit each transition goes to those who watch its user, so that
-what a join costs does not grow with the workspace.
+what a join costs does not grow with the workspace. And while so many come or go at once that telling everyone of each
+would cost the square of them, whoever watches is told of those only, and of everyone when it is over.
 
-Where the limit stands is decided in a commit, and what says so is a record as any other: what comes before it in the
-log went to everyone, and what comes behind it does not, on every node.
+How it stands is decided in a commit, and what says so is a record as any other: what comes before it in the log went to
+everyone, and what comes behind it does not, on every node.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from typing import Literal
 
 import attrs
 
-from jackfield import Audience, ClientEvent, Everyone, ServerEvent, State, Topic, Transaction
+from jackfield import Audience, ClientEvent, Everyone, Post, ServerEvent, State, Topic, Transaction
 from jackfield.events import Id, Status, latest
 
 __all__ = [
-    "CROWDED",
     "EVERYBODY",
     "MOST_WATCHED",
     "PRESENCE",
+    "STORM",
+    "STORM_LASTS",
+    "TOLD",
+    "WATCHING",
     "PresenceCrowded",
     "PresenceWatch",
     "PresenceWatched",
     "UserStatus",
     "audience",
-    "is_crowded",
     "listed",
+    "told",
     "turn",
     "watchers",
 ]
@@ -34,12 +38,20 @@ __all__ = [
 MOST_WATCHED = 500
 RETURN_AT = 0.9
 """Of the limit: so that one who comes and goes does not turn it each time."""
+STORM_LASTS = 1.5
+"""Seconds that a storm counts as one after it was last seen to be."""
 
 PRESENCE = State("presence", str)
 """user → online or away; who is offline has none"""
-CROWDED = State("presence.crowded", bool)
+STORM = State("presence.storm", bool)
+"""while many come or go at once"""
+TOLD = State("presence.told", str)
+"""who is told of each transition: everyone, in a storm who does not watch at all and who watches the user, or only who
+watches him"""
 EVERYBODY = "everybody"
-"""its one key"""
+"""the one key of both"""
+WATCHING = Topic("presence")
+"""Those who said whom they watch, be it nobody."""
 
 
 @attrs.frozen
@@ -58,9 +70,11 @@ class PresenceWatch(ClientEvent, type="presence.watch"):
 
 
 class PresenceWatched(ServerEvent, type="presence.watched", delivery=latest()):
-    """How it is with whom this connection watches; from here on each of their transitions follows."""
+    """How it is with whom this connection watches; from here on each of their transitions follows. Where it is
+    `partial` only theirs do."""
 
     users: Sequence[UserStatus]
+    partial: bool = False
 
     def audience(self) -> Audience | None:
         return None
@@ -88,20 +102,35 @@ def listed(statuses: Mapping[str, str], user_ids: Iterable[str]) -> list[UserSta
     return [UserStatus(user_id, known.get(statuses.get(user_id, ""), "offline")) for user_id in user_ids]
 
 
-def is_crowded(online: int, limit: int, was: bool) -> bool:
-    """Whether only those who watch are to be told."""
-    return online > (limit * RETURN_AT if was else limit)
+def told(online: int, limit: int, was: str, storms: bool) -> str:
+    """How it is to stand, with so many there."""
+    if online > (limit * RETURN_AT if was == "crowd" else limit):
+        return "crowd"
+    return "storm" if storms else ""
 
 
-async def turn(transaction: Transaction, limit: int) -> PresenceCrowded | None:
-    """Decide anew; what there is to say, where it turns."""
+async def turn(transaction: Transaction, limit: int) -> Post | None:
+    """Decide anew; what there is to say, and to whom, where it turns."""
     statuses = await transaction.all(PRESENCE)
-    turned = await transaction.update(CROWDED, EVERYBODY, lambda was: is_crowded(len(statuses), limit, was))
+    storms = await transaction.get(STORM, EVERYBODY)
+    turned = await transaction.update(TOLD, EVERYBODY, lambda was: told(len(statuses), limit, was, storms))
     if not turned:
         return None
-    return PresenceCrowded(True) if turned.after else PresenceCrowded(False, listed(statuses, statuses))
+    partial = turned.after == "crowd" or (turned.after == "storm" and not turned.before)
+    said = PresenceCrowded(True) if partial else PresenceCrowded(False, listed(statuses, statuses))
+    if "storm" not in (turned.before, turned.after):
+        return Post(said, to=Everyone())
+    # Of a storm only those know who watch; that there is a crowd they have known then.
+    return Post(said, to=Everyone() - WATCHING if "crowd" in (turned.before, turned.after) else WATCHING)
 
 
 async def audience(transaction: Transaction, user_id: str) -> Audience:
     """Who is told of a user's transition."""
-    return Topic(watchers(user_id)) if await transaction.get(CROWDED, EVERYBODY) else Everyone()
+    his = Topic(watchers(user_id))
+    match await transaction.get(TOLD, EVERYBODY):
+        case "crowd":
+            return his
+        case "storm":
+            return Everyone() - (WATCHING - his)
+        case _:
+            return Everyone()
