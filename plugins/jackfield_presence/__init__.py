@@ -167,11 +167,11 @@ class Presence:
     async def _count(self, workspace: Workspace) -> None:
         transitions = self._counting.pop(workspace)
         try:
+            was = await workspace.get(TOLD, EVERYBODY)
             online = len(await workspace.all(PRESENCE))
-            if transitions * online > STORM_AT:
+            if was != "crowd" and transitions * online > STORM_AT:
                 await workspace.update(STORM, EVERYBODY, lambda _: True, due=STORM_LASTS)
             storms = await workspace.get(STORM, EVERYBODY)
-            was = await workspace.get(TOLD, EVERYBODY)
             if told(online, self.broadcast_limit, was, storms) != was:
                 await workspace.publish(PresenceCrowded(not was))
         except EngineError:
