@@ -106,7 +106,7 @@ def told(online: int, limit: int, was: str, storms: bool) -> str:
     """How it is to stand, with so many there."""
     if online > (limit * RETURN_AT if was == "crowd" else limit):
         return "crowd"
-    return "storm" if storms else ""
+    return "storm" if storms and was != "crowd" else ""  # first everyone is told who is there
 
 
 async def turn(transaction: Transaction, limit: int) -> Post | None:
@@ -116,12 +116,11 @@ async def turn(transaction: Transaction, limit: int) -> Post | None:
     turned = await transaction.update(TOLD, EVERYBODY, lambda was: told(len(statuses), limit, was, storms))
     if not turned:
         return None
-    partial = turned.after == "crowd" or (turned.after == "storm" and not turned.before)
-    said = PresenceCrowded(True) if partial else PresenceCrowded(False, listed(statuses, statuses))
+    said = PresenceCrowded(True) if turned.after else PresenceCrowded(False, listed(statuses, statuses))
     if "storm" not in (turned.before, turned.after):
         return Post(said, to=Everyone())
-    # Of a storm only those know who watch; that there is a crowd they have known then.
-    return Post(said, to=Everyone() - WATCHING if "crowd" in (turned.before, turned.after) else WATCHING)
+    # Of a storm only those know who watch. Where it ends in a crowd they know that already.
+    return Post(said, to=Everyone() - WATCHING if turned.after == "crowd" else WATCHING)
 
 
 async def audience(transaction: Transaction, user_id: str) -> Audience:
